@@ -1,0 +1,1 @@
+//! Image to LUN: planning, writing, verifying.

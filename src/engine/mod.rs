@@ -1,0 +1,1 @@
+//! Runs, calls and replay; sees Lua through one trait.

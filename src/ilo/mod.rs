@@ -1,0 +1,1 @@
+//! HPE iLO management processors: one set of actions over every dialect.

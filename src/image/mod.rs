@@ -1,0 +1,1 @@
+//! Disk images in, boot media out: qcow2 and raw sources, FAT floppies, ISO images.

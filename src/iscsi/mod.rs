@@ -1,0 +1,1 @@
+//! iSCSI (RFC 7143): initiator and target over one sans-IO core.

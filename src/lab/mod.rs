@@ -1,0 +1,3 @@
+//! The simulated site: real servers on loopback, real bytes.
+
+pub mod host;

@@ -1,0 +1,1 @@
+//! The built-in object store: Swift's object API over files.

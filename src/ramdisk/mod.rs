@@ -1,0 +1,1 @@
+//! What runs on the node between the deploy ramdisk's boot and its reboot.

@@ -1,0 +1,1 @@
+//! The iLO client against the simulated iLO.

@@ -1,0 +1,1 @@
+//! Our media and disk writes, read by independent tools.

@@ -1,0 +1,1 @@
+//! Initiator and target against each other, tgt and libiscsi.

@@ -1,0 +1,8 @@
+//! The integration tests: one binary, one module a subject.
+
+mod ilo;
+mod image;
+mod iscsi;
+mod lab;
+mod objectstore;
+mod support;
