@@ -1,0 +1,95 @@
+//! Pins a flow: its file, the Lua files beside it and the standard library, by content hash.
+
+use crate::error::{Error, Kind, Result};
+use crate::journal::Bundle;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Largest Lua file and most files that a bundle takes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+const MAX_FILES: usize = 500;
+
+/// Collects the flow file at `entry`, the other `.lua` files of its folder, and `library`
+/// (path → text). Paths are kept as given, so that errors name them as the operator does.
+///
+/// # Errors
+/// `not_found` or `io` for a file, `limit` for a folder that is no flow folder.
+pub fn collect(entry: &Path, library: BTreeMap<String, String>) -> Result<Bundle> {
+    let mut files = library;
+    files.insert(entry.display().to_string(), read(entry)?);
+    let folder = entry.parent().unwrap_or_else(|| Path::new(""));
+    let listed = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let listing =
+        std::fs::read_dir(listed).map_err(|e| Error::io(listed, "list the flow folder", &e))?;
+    for item in listing.flatten() {
+        let path = folder.join(item.file_name());
+        if path.extension().is_some_and(|e| e == "lua") && path.is_file() {
+            files.insert(path.display().to_string(), read(&path)?);
+        }
+        if files.len() > MAX_FILES {
+            return Err(
+                Error::new(Kind::Limit, format!("more than {MAX_FILES} Lua files"))
+                    .target(listed.display().to_string())
+                    .hint("give the flow a folder of its own"),
+            );
+        }
+    }
+    Ok(seal(files))
+}
+
+/// Hashes paths and contents.
+fn seal(files: BTreeMap<String, String>) -> Bundle {
+    let mut hash = Sha256::new();
+    for (path, text) in &files {
+        for part in [path, text] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+    }
+    Bundle {
+        hash: hex::encode(hash.finalize()),
+        files,
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    let size = std::fs::metadata(path)
+        .map_err(|e| Error::io(path, "read the flow", &e))?
+        .len();
+    if size > MAX_FILE_BYTES {
+        return Err(
+            Error::new(Kind::Limit, format!("a Lua file of {size} bytes"))
+                .target(path.display().to_string()),
+        );
+    }
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read the flow", &e))?;
+    String::from_utf8(bytes).map_err(|_| {
+        Error::new(
+            Kind::Invalid,
+            "not a text file (flows are UTF-8 text; bytecode is not run)",
+        )
+        .target(path.display().to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_follows_every_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let flow = dir.path().join("f.lua");
+        std::fs::write(&flow, "return flow {}").unwrap();
+        let first = collect(&flow, BTreeMap::new()).unwrap();
+        std::fs::write(dir.path().join("site.lua"), "return {}").unwrap();
+        let second = collect(&flow, BTreeMap::new()).unwrap();
+        assert_ne!(first.hash, second.hash);
+        assert_eq!(second.files.len(), 2);
+    }
+}
