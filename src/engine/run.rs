@@ -306,12 +306,7 @@ impl Run {
 
     /// Begins a step: records it with its absolute deadline, which a crash does not move.
     /// Answers the deadline in milliseconds since 1970.
-    pub fn step_begins(
-        &self,
-        path: &str,
-        site: &str,
-        timeout: Option<Duration>,
-    ) -> Option<u64> {
+    pub fn step_begins(&self, path: &str, site: &str, timeout: Option<Duration>) -> Option<u64> {
         let credit = |entry: &Entry| self.downtime_ms.saturating_sub(entry.downtime_ms);
         if let Some(entry) = self.replayed(path) {
             if entry.state == EntryState::Started {
@@ -319,9 +314,9 @@ impl Run {
                     step: path.to_owned(),
                 });
             }
-            return Ok(entry
+            return entry
                 .deadline_ms
-                .map(|at| at.saturating_add(credit(&entry))));
+                .map(|at| at.saturating_add(credit(&entry)));
         }
         let now = clock::unix_ms();
         let entry = Entry {
@@ -346,7 +341,7 @@ impl Run {
         self.tell(What::StepStarted {
             step: path.to_owned(),
         });
-        Ok(deadline)
+        deadline
     }
 
     /// Ends a step.
