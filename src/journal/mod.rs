@@ -13,3 +13,14 @@ pub use record::{
 };
 pub use run::NewRun;
 pub use store::Journal;
+
+/// Changes a recorded argument behind a run's back; answers the rows changed.
+#[cfg(test)]
+pub(crate) fn edit_for_test(state_dir: &std::path::Path, run: &str, key: &str) -> usize {
+    let db = rusqlite::Connection::open(state_dir.join("journal.db")).unwrap();
+    db.execute(
+        "UPDATE entry SET args_hash = 'x' WHERE run = ? AND key = ?",
+        [run, key],
+    )
+    .unwrap()
+}

@@ -1,0 +1,696 @@
+//! The registry of primitives: each is declared once, with its types, class and documentation.
+//!
+//! The declaration checks arguments (from Lua and from `flowrun call` alike) and is what help,
+//! manual and editor types are printed from.
+
+use crate::engine::{Call, Class, LiveRef, Primitive, Primitives, Probe, Reply};
+use crate::error::{Error, Kind, Result};
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// The type of an argument or result.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ty {
+    /// A node of the inventory; Lua passes the `node` it was given, JSON its name.
+    Node,
+    /// Text.
+    String,
+    /// Text, or a secret that a primitive returned.
+    Text,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// `"90s"`, `"15m"`, `"2h"` or seconds; arrives as seconds.
+    Duration,
+    /// `"10GiB"` or bytes; arrives as bytes.
+    Size,
+    /// One of these words.
+    Enum(&'static [&'static str]),
+    /// A list.
+    List(Box<Self>),
+    /// Free-form named values.
+    Map(Box<Self>),
+    /// Named fields, documented under a type name.
+    Record(&'static Record),
+    /// A session or secret of this kind, as a primitive returned it.
+    Live(&'static str),
+    /// Anything that is data.
+    Any,
+    /// No result.
+    Nothing,
+}
+
+/// A table with known fields.
+#[derive(Debug, PartialEq)]
+pub struct Record {
+    /// Its name in the types (`Image`).
+    pub name: &'static str,
+    /// What it is.
+    pub doc: &'static str,
+    /// Name, type, what it means. Values from primitives may carry more.
+    pub fields: &'static [(&'static str, Ty, &'static str)],
+}
+
+/// A named argument.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub ty: Ty,
+    /// Whether it must be given.
+    pub required: bool,
+    /// What it is when not given.
+    pub default: Option<Value>,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+type Execute = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Reply>> + Send + Sync>;
+type ProbeFn = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Probe>> + Send + Sync>;
+
+/// A primitive's declaration.
+#[derive(Clone)]
+pub struct FnSpec {
+    /// Its module; empty for a global function.
+    pub module: &'static str,
+    /// Its name in the module.
+    pub name: &'static str,
+    /// Its crash class.
+    pub class: Class,
+    /// First line of the documentation, present tense.
+    pub summary: &'static str,
+    /// The positional argument.
+    pub subject: Option<Param>,
+    /// What the table takes.
+    pub options: Vec<Param>,
+    /// What comes back.
+    pub returns: (Ty, &'static str),
+    /// Kinds and when.
+    pub errors: Vec<(Kind, &'static str)>,
+    /// A line or two of Lua, with what they print.
+    pub example: &'static str,
+    /// More than one argument after a text is formatted into it, as by `string.format`.
+    pub formats: bool,
+    /// Whether the journal keeps results.
+    pub recorded: bool,
+    execute: Execute,
+    probe: Option<ProbeFn>,
+}
+
+impl fmt::Debug for FnSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnSpec")
+            .field("name", &self.full_name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl FnSpec {
+    /// Begins a declaration.
+    pub fn new(
+        module: &'static str,
+        name: &'static str,
+        class: Class,
+        summary: &'static str,
+    ) -> Self {
+        let missing: Execute = Arc::new(|call| {
+            Box::pin(async move {
+                Err(Error::new(
+                    Kind::Internal,
+                    format!("{} has no body", call.name),
+                ))
+            })
+        });
+        Self {
+            module,
+            name,
+            class,
+            summary,
+            subject: None,
+            options: Vec::new(),
+            returns: (Ty::Nothing, ""),
+            errors: Vec::new(),
+            example: "",
+            formats: false,
+            recorded: true,
+            execute: missing,
+            probe: None,
+        }
+    }
+
+    /// Takes a positional argument.
+    #[must_use]
+    pub fn subject(mut self, name: &'static str, ty: Ty, doc: &'static str) -> Self {
+        self.subject = Some(Param {
+            name,
+            ty,
+            required: true,
+            default: None,
+            doc,
+        });
+        self
+    }
+
+    /// Takes a named argument that must be given.
+    #[must_use]
+    pub fn required(mut self, name: &'static str, ty: Ty, doc: &'static str) -> Self {
+        self.options.push(Param {
+            name,
+            ty,
+            required: true,
+            default: None,
+            doc,
+        });
+        self
+    }
+
+    /// Takes a named argument that may be left out.
+    #[must_use]
+    pub fn optional(mut self, name: &'static str, ty: Ty, doc: &'static str) -> Self {
+        self.options.push(Param {
+            name,
+            ty,
+            required: false,
+            default: None,
+            doc,
+        });
+        self
+    }
+
+    /// Takes a named argument with a default.
+    #[must_use]
+    pub fn default(
+        mut self,
+        name: &'static str,
+        ty: Ty,
+        value: impl Into<Value>,
+        doc: &'static str,
+    ) -> Self {
+        self.options.push(Param {
+            name,
+            ty,
+            required: false,
+            default: Some(value.into()),
+            doc,
+        });
+        self
+    }
+
+    /// Says what comes back.
+    #[must_use]
+    pub fn returns(mut self, ty: Ty, doc: &'static str) -> Self {
+        self.returns = (ty, doc);
+        self
+    }
+
+    /// Says when it fails with this kind.
+    #[must_use]
+    pub fn error(mut self, kind: Kind, when: &'static str) -> Self {
+        self.errors.push((kind, when));
+        self
+    }
+
+    /// Shows it in use.
+    #[must_use]
+    pub fn example(mut self, lua: &'static str) -> Self {
+        self.example = lua;
+        self
+    }
+
+    /// Formats further arguments into the first.
+    #[must_use]
+    pub fn formats(mut self) -> Self {
+        self.formats = true;
+        self
+    }
+
+    /// Computes again at a replay instead of recording; for cheap `pure` functions.
+    #[must_use]
+    pub fn unrecorded(mut self) -> Self {
+        self.recorded = false;
+        self
+    }
+
+    /// Gives the function that asks the device whether an earlier execution took effect.
+    #[must_use]
+    pub fn probe<F>(mut self, probe: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Probe>> + Send + 'static,
+    {
+        self.probe = Some(Arc::new(move |call| Box::pin(probe(call))));
+        self
+    }
+
+    /// Gives the body and ends the declaration.
+    #[must_use]
+    pub fn run<F>(mut self, execute: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        self.execute = Arc::new(move |call| Box::pin(execute(call)));
+        self
+    }
+
+    /// `ilo.attach_vmedia`, or `sleep`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        if self.module.is_empty() {
+            self.name.to_owned()
+        } else {
+            format!("{}.{}", self.module, self.name)
+        }
+    }
+
+    /// Positional arguments as Lua gave them → named arguments.
+    ///
+    /// # Errors
+    /// `invalid` if there are too many, or the options are not a table.
+    pub fn name_arguments(&self, positional: Vec<Value>) -> Result<Map<String, Value>> {
+        let mut given = positional.into_iter();
+        let mut named = Map::new();
+        let subject = self
+            .subject
+            .as_ref()
+            .and_then(|param| Some((param, given.next()?)));
+        match given.next() {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(options)) => named = options,
+            Some(Value::Array(items)) if items.is_empty() => {}
+            Some(other) => {
+                return Err(self
+                    .invalid(format!("the options must be a table, not {}", show(&other)))
+                    .hint(self.usage()));
+            }
+        }
+        if given.any(|extra| !extra.is_null()) {
+            return Err(self
+                .invalid("too many arguments".to_owned())
+                .hint(self.usage()));
+        }
+        if let Some((param, value)) = subject {
+            if named.contains_key(param.name) {
+                let message = format!("`{}` is the first argument, not an option", param.name);
+                return Err(self.invalid(message).hint(self.usage()));
+            }
+            named.insert(param.name.to_owned(), value);
+        }
+        Ok(named)
+    }
+
+    /// Checks names and types, fills defaults, and reads durations and sizes.
+    ///
+    /// # Errors
+    /// `invalid` with the name, what came, what is allowed and the near miss.
+    pub fn check(&self, mut named: Map<String, Value>) -> Result<Value> {
+        let mut checked = Map::new();
+        for param in self.subject.iter().chain(&self.options) {
+            let value = named.remove(param.name).filter(|value| !value.is_null());
+            let value = match value.or_else(|| param.default.clone()) {
+                Some(value) => coerce(&param.ty, value)
+                    .map_err(|wrong| self.wrong_value(param.name, &wrong))?,
+                None if param.required => {
+                    return Err(self
+                        .invalid(format!("`{}` is missing", param.name))
+                        .hint(self.usage()));
+                }
+                None => continue,
+            };
+            checked.insert(param.name.to_owned(), value);
+        }
+        if let Some(unknown) = named.keys().next() {
+            let names: Vec<_> = self.options.iter().map(|param| param.name).collect();
+            let error = self.invalid(format!("there is no option `{unknown}`"));
+            return Err(match near(unknown, &names) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint(self.usage()),
+            });
+        }
+        Ok(Value::Object(checked))
+    }
+
+    fn wrong_value(&self, name: &str, wrong: &Wrong) -> Error {
+        let error = self.invalid(format!("`{name}{}` {}", wrong.path, wrong.message));
+        match &wrong.hint {
+            Some(hint) => error.hint(hint.clone()),
+            None => error,
+        }
+    }
+
+    fn invalid(&self, message: String) -> Error {
+        Error::new(Kind::Invalid, message).op(self.full_name())
+    }
+
+    /// `ilo.attach_vmedia(node, { device = …, url = … })`.
+    #[must_use]
+    pub fn usage(&self) -> String {
+        let mut parts: Vec<String> = Vec::new();
+        parts.extend(self.subject.iter().map(|param| param.name.to_owned()));
+        if self.formats {
+            parts.push("...".to_owned());
+        }
+        if !self.options.is_empty() {
+            let names: Vec<_> = self
+                .options
+                .iter()
+                .map(|p| {
+                    if p.required {
+                        format!("{} = …", p.name)
+                    } else {
+                        format!("[{}]", p.name)
+                    }
+                })
+                .collect();
+            parts.push(format!("{{ {} }}", names.join(", ")));
+        }
+        format!("{}({})", self.full_name(), parts.join(", "))
+    }
+}
+
+impl Primitive for FnSpec {
+    fn class(&self) -> Class {
+        self.class
+    }
+
+    fn recorded(&self) -> bool {
+        self.recorded
+    }
+
+    fn execute(&self, call: Call) -> BoxFuture<'static, Result<Reply>> {
+        (self.execute)(call)
+    }
+
+    fn probe(&self, call: Call) -> BoxFuture<'static, Result<Probe>> {
+        match &self.probe {
+            Some(probe) => probe(call),
+            None => Box::pin(async { Ok(Probe::NotDone) }),
+        }
+    }
+}
+
+/// Why a value does not fit.
+struct Wrong {
+    path: String,
+    message: String,
+    hint: Option<String>,
+}
+
+fn wrong(expected: &str, value: &Value) -> Wrong {
+    Wrong {
+        path: String::new(),
+        message: format!("must be {expected}, not {}", show(value)),
+        hint: None,
+    }
+}
+
+fn inside(path: &str, mut wrong: Wrong) -> Wrong {
+    wrong.path.insert_str(0, path);
+    wrong
+}
+
+/// Checks `value` against `ty` and brings it to its one form.
+fn coerce(ty: &Ty, value: Value) -> Result<Value, Wrong> {
+    match (ty, value) {
+        (Ty::Any, value) | (Ty::Boolean, value @ Value::Bool(_)) => Ok(value),
+        (Ty::String | Ty::Text, Value::String(text)) => Ok(Value::String(text)),
+        (Ty::Text | Ty::Live(_), value) if LiveRef::from_value(&value).is_some() => Ok(value),
+        (Ty::Integer, Value::Number(n)) if n.is_i64() || n.is_u64() => Ok(Value::Number(n)),
+        (Ty::Node, value) => node_name(value),
+        (Ty::Duration, value) => duration(&value).map(Value::from),
+        (Ty::Size, value) => size(&value).map(Value::from),
+        (Ty::Enum(words), Value::String(word)) => enumerated(words, word),
+        (Ty::List(item), Value::Array(items)) => items
+            .into_iter()
+            .enumerate()
+            .map(|(i, value)| coerce(item, value).map_err(|w| inside(&format!("[{}]", i + 1), w)))
+            .collect::<Result<_, _>>()
+            .map(Value::Array),
+        (Ty::List(_), Value::Object(fields)) if fields.is_empty() => Ok(Value::Array(Vec::new())),
+        (Ty::Map(item), Value::Object(fields)) => fields
+            .into_iter()
+            .map(|(key, value)| {
+                let value = coerce(item, value).map_err(|w| inside(&format!(".{key}"), w))?;
+                Ok((key, value))
+            })
+            .collect::<Result<Map<_, _>, _>>()
+            .map(Value::Object),
+        (Ty::Record(record), Value::Object(fields)) => coerce_record(record, fields),
+        (ty, value) => Err(wrong(&ty.describe(), &value)),
+    }
+}
+
+fn node_name(value: Value) -> Result<Value, Wrong> {
+    match value {
+        Value::String(name) => Ok(Value::String(name)),
+        Value::Object(mut fields) => match fields.remove("name") {
+            Some(Value::String(name)) => Ok(Value::String(name)),
+            _ => Err(wrong("a node", &Value::Object(fields))),
+        },
+        other => Err(wrong("a node", &other)),
+    }
+}
+
+fn enumerated(words: &[&str], word: String) -> Result<Value, Wrong> {
+    if words.contains(&word.as_str()) {
+        return Ok(Value::String(word));
+    }
+    let hint = near(&word, words).map(|near| format!("did you mean {near:?}?"));
+    Err(Wrong {
+        hint,
+        ..wrong(&one_of(words), &Value::String(word))
+    })
+}
+
+fn coerce_record(record: &Record, mut fields: Map<String, Value>) -> Result<Value, Wrong> {
+    for (name, ty, _) in record.fields {
+        if let Some(value) = fields.remove(*name).filter(|value| !value.is_null()) {
+            let value = coerce(ty, value).map_err(|w| inside(&format!(".{name}"), w))?;
+            fields.insert((*name).to_owned(), value);
+        }
+    }
+    Ok(Value::Object(fields))
+}
+
+/// A duration in seconds: `"90s"`, `"15m"`, `"2h"`, `"250ms"`, or a number of seconds.
+pub(super) fn parse_duration(value: &Value) -> Result<f64, String> {
+    duration(value).map_err(|wrong| wrong.message)
+}
+
+fn duration(value: &Value) -> Result<f64, Wrong> {
+    let parsed = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => humantime::parse_duration(text)
+            .ok()
+            .map(|d| d.as_secs_f64()),
+        _ => None,
+    };
+    parsed
+        .filter(|seconds| (0.0..=366.0 * 86400.0).contains(seconds))
+        .ok_or_else(|| wrong("a duration such as \"90s\", \"15m\" or \"2h\"", value))
+}
+
+fn size(value: &Value) -> Result<u64, Wrong> {
+    let parsed = match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => parse_size(text),
+        _ => None,
+    };
+    parsed.ok_or_else(|| wrong("a size such as \"10GiB\", \"512MiB\" or bytes", value))
+}
+
+/// `10GiB`, `512 MiB`, `1000MB` or bytes.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "KB" | "kB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+impl Ty {
+    /// What an operator calls it.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Node => "a node".into(),
+            Self::String => "a text".into(),
+            Self::Text => "a text or secret".into(),
+            Self::Integer => "a whole number".into(),
+            Self::Boolean => "true or false".into(),
+            Self::Duration => "a duration such as \"90s\", \"15m\" or \"2h\"".into(),
+            Self::Size => "a size such as \"10GiB\" or bytes".into(),
+            Self::Enum(words) => one_of(words),
+            Self::List(item) => format!("a list ({})", item.describe()),
+            Self::Map(_) => "a table of named values".into(),
+            Self::Record(record) => format!("a table ({})", record.name),
+            Self::Live(what) => format!("a {what}"),
+            Self::Any => "any data".into(),
+            Self::Nothing => "nothing".into(),
+        }
+    }
+}
+
+fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => "nothing".into(),
+    }
+}
+
+/// A value as an error shows it: short, and no secret since references are opaque.
+fn show(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".into(),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) if LiveRef::from_value(value).is_some() => "a secret or session".into(),
+        Value::Object(_) => "a table".into(),
+        Value::String(text) if text.chars().count() > 40 => "a long text".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The candidate that a mistyped word most likely meant.
+#[must_use]
+pub fn near<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    candidates
+        .iter()
+        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(word.len()) / 4)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// All primitives by full name.
+#[derive(Debug, Default)]
+pub struct Registry(BTreeMap<String, Arc<FnSpec>>);
+
+impl Registry {
+    /// Adds a primitive.
+    pub fn add(&mut self, spec: FnSpec) {
+        self.0.insert(spec.full_name(), Arc::new(spec));
+    }
+
+    /// The primitive of this name.
+    ///
+    /// # Errors
+    /// `invalid` with the near miss.
+    pub fn get(&self, name: &str) -> Result<&Arc<FnSpec>> {
+        self.0.get(name).ok_or_else(|| {
+            let names: Vec<_> = self.0.keys().map(String::as_str).collect();
+            let error = Error::new(Kind::Invalid, format!("there is no primitive {name}"));
+            match near(name, &names) {
+                Some(near) => error.hint(format!("did you mean {near}?")),
+                None => error.hint("`flowrun help` lists them"),
+            }
+        })
+    }
+
+    /// All of them, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<FnSpec>> {
+        self.0.values()
+    }
+}
+
+impl Primitives for Registry {
+    fn find(&self, name: &str) -> Option<Arc<dyn Primitive>> {
+        self.0
+            .get(name)
+            .map(|spec| spec.clone() as Arc<dyn Primitive>)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn attach() -> FnSpec {
+        FnSpec::new("ilo", "attach_vmedia", Class::Effect, "Inserts.")
+            .subject("node", Ty::Node, "")
+            .required("device", Ty::Enum(&["cdrom", "floppy"]), "")
+            .required("url", Ty::Text, "")
+            .default("timeout", Ty::Duration, "30s", "")
+    }
+
+    fn check(positional: Value) -> Result<Value> {
+        let Value::Array(positional) = positional else {
+            panic!("a list")
+        };
+        let spec = attach();
+        spec.check(spec.name_arguments(positional)?)
+    }
+
+    #[test]
+    fn brings_arguments_to_one_form() {
+        let given =
+            json!([{ "name": "lab-1", "uuid": "x" }, { "device": "cdrom", "url": "http://x" }]);
+        let wanted =
+            json!({ "node": "lab-1", "device": "cdrom", "url": "http://x", "timeout": 30.0 });
+        assert_eq!(check(given).unwrap(), wanted);
+    }
+
+    #[test]
+    fn names_what_is_wrong_and_the_near_miss() {
+        let cases = [
+            (
+                json!(["n", { "device": "cdrom", "url": "u", "tiemout": 3 }]),
+                "there is no option `tiemout`",
+                Some("did you mean `timeout`?"),
+            ),
+            (
+                json!(["n", { "device": "cdron", "url": "u" }]),
+                "`device` must be \"cdrom\" or \"floppy\", not \"cdron\"",
+                Some("did you mean \"cdrom\"?"),
+            ),
+            (
+                json!(["n", { "device": "cdrom" }]),
+                "`url` is missing",
+                None,
+            ),
+            (
+                json!(["n", { "device": "cdrom", "url": 7 }]),
+                "`url` must be a text or secret, not 7",
+                None,
+            ),
+            (
+                json!(["n", "cdrom"]),
+                "the options must be a table, not \"cdrom\"",
+                None,
+            ),
+            (json!(["n", {}, 3]), "too many arguments", None),
+        ];
+        for (given, message, hint) in cases {
+            let error = check(given).unwrap_err();
+            assert_eq!((error.kind(), error.message()), (Kind::Invalid, message));
+            if hint.is_some() {
+                assert_eq!(error.advice(), hint);
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("10GiB"), Some(10 << 30));
+        assert_eq!(parse_size("5 MB"), Some(5_000_000));
+        assert_eq!(parse_size("5 parsecs"), None);
+        assert_eq!(parse_size("99999999TiB"), None);
+    }
+}
