@@ -60,6 +60,13 @@ local function on_error(e)
   return new_error("invalid", text)
 end
 
+-- pcall whose failure is always one of our errors. Lua calls no handler when memory runs out.
+local function guarded(fn, ...)
+  local results = pack(xpcall(fn, on_error, ...))
+  if not results[1] and not is_error(results[2]) then results[2] = on_error(results[2]) end
+  return results
+end
+
 -- Sealed tables -------------------------------------------------------------------------------
 
 -- Reading an unknown field of a sealed table is a mistake worth naming, not nil.
@@ -305,7 +312,8 @@ local function run_cleanups(list, err)
       shielded = true }
     bound(scope, host.step_begins(item.path, item.site, CLEANUP_SECONDS))
     scopes[co] = scope
-    local ok, failure = xpcall(item.fn, on_error, err)
+    local results = guarded(item.fn, err)
+    local ok, failure = results[1], results[2]
     run_cleanups(scope.defers, failure)
     scopes[co] = outer
     host.step_ends(item.path, not ok and failure or nil)
@@ -318,7 +326,7 @@ local function within(scope, fn, ...)
   local co = running()
   local outer = scopes[co]
   scopes[co] = scope
-  local results = pack(xpcall(fn, on_error, ...))
+  local results = guarded(fn, ...)
   if not results[1] then host.unwinding(results[2].kind) end
   run_cleanups(scope.defers, not results[1] and results[2] or nil)
   scopes[co] = outer
@@ -421,7 +429,7 @@ function api.undo(fn) at_run_end_when("undo", "failed", fn) end
 
 function api.try(fn, ...)
   current("try")
-  local results = pack(xpcall(fn, on_error, ...))
+  local results = guarded(fn, ...)
   if results[1] then return unpack(results, 2, results.n) end
   if results[2].kind == "cancelled" or host.lost() then error(results[2], 0) end
   return nil, results[2]
@@ -601,8 +609,9 @@ local M = {}
 function M.load(path, text)
   local chunk, why = load(text, "@" .. path, "t", E)
   if not chunk then return false, raw_setmetatable(host.syntax(why), Err) end
-  local ok, def = xpcall(chunk, on_error)
-  if not ok then return false, def end
+  local results = guarded(chunk)
+  local def = results[2]
+  if not results[1] then return false, def end
   if type(def) ~= "table" or (host.metatable(def) or {}).__name ~= "flow" then
     return false, new_error("invalid", path .. " does not return a flow", "end the file with `return flow { ... }`")
   end
@@ -652,8 +661,8 @@ end
 
 function M.destroys(def, node, p)
   if not def.destroys then return true, {} end
-  local ok, list = xpcall(def.destroys, on_error, freeze(node, "node"), p)
-  return ok, list
+  local results = guarded(def.destroys, freeze(node, "node"), p)
+  return results[1], results[2]
 end
 
 M.environment = E
