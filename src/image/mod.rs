@@ -1,1 +1,7 @@
 //! Disk images in, boot media out: qcow2 and raw sources, FAT floppies, ISO images.
+//!
+//! Bytes and files only. Everything here is synchronous; callers run it in blocking threads.
+
+pub mod artifact;
+pub mod source;
+pub mod vfat;
