@@ -108,8 +108,8 @@ part_packages() {
 part_python() {
   local venv=target/test-venv stamp=target/test-venv/installed
   local wanted="${python_packages[*]}"
-  if [[ -x $FLOWRUN_TEST_PYTHON && -e $stamp && $(<"$stamp") == "$wanted" ]]; then
-    "$FLOWRUN_TEST_PYTHON" -c 'import swiftclient'
+  if [[ -e $stamp && $(<"$stamp") == "$wanted" ]] &&
+    "$FLOWRUN_TEST_PYTHON" -c 'import swiftclient'; then
     return
   fi
   python3 -m venv --clear "$venv"
@@ -138,7 +138,10 @@ part_release() { cargo build --release --locked; }
 
 part_readme() {
   local line command
-  line=$(grep -m1 'cargo run --release -- ' README.md)
+  line=$(grep -m1 'cargo run --release -- ' README.md) || {
+    echo "README.md has no line with 'cargo run --release -- '"
+    return 1
+  }
   read -ra command <<<"${line#*cargo run --release -- }"
   timeout --foreground 600 "${CARGO_TARGET_DIR:-target}/release/flowrun" "${command[@]}"
 }
