@@ -60,17 +60,25 @@ pub enum PowerState {
 }
 
 impl PowerState {
+    const SPELLINGS: [(Self, &'static str); 6] = [
+        (Self::On, "On"),
+        (Self::Off, "Off"),
+        (Self::PoweringOn, "PoweringOn"),
+        (Self::PoweringOff, "PoweringOff"),
+        (Self::Reset, "Reset"),
+        (Self::Unknown, "Unknown"),
+    ];
+
+    /// Redfish's spelling (`PowerState`).
+    #[must_use]
+    pub fn as_redfish(self) -> &'static str {
+        spelling(&Self::SPELLINGS, self).unwrap_or("Unknown")
+    }
+
     /// Reads Redfish's spelling.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        match text {
-            "On" => Self::On,
-            "Off" => Self::Off,
-            "PoweringOn" => Self::PoweringOn,
-            "PoweringOff" => Self::PoweringOff,
-            "Reset" => Self::Reset,
-            _ => Self::Unknown,
-        }
+        spelled(&Self::SPELLINGS, text).unwrap_or(Self::Unknown)
     }
 
     /// Whether it stays so without anybody acting.
@@ -115,18 +123,35 @@ pub enum PostState {
 }
 
 impl PostState {
+    const SPELLINGS: [(Self, &'static str); 7] = [
+        (Self::Unknown, "Unknown"),
+        (Self::Reset, "Reset"),
+        (Self::PowerOff, "PowerOff"),
+        (Self::InPost, "InPost"),
+        (Self::InPostDiscoveryStart, "InPostDiscoveryStart"),
+        (Self::InPostDiscoveryComplete, "InPostDiscoveryComplete"),
+        (Self::FinishedPost, "FinishedPost"),
+    ];
+
+    /// HPE's spelling (`PostState`).
+    #[must_use]
+    pub fn as_redfish(self) -> &'static str {
+        spelling(&Self::SPELLINGS, self).unwrap_or("Unknown")
+    }
+
     /// Reads HPE's spelling.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        match text {
-            "Reset" => Self::Reset,
-            "PowerOff" => Self::PowerOff,
-            "InPost" => Self::InPost,
-            "InPostDiscoveryStart" => Self::InPostDiscoveryStart,
-            "InPostDiscoveryComplete" => Self::InPostDiscoveryComplete,
-            "FinishedPost" => Self::FinishedPost,
-            _ => Self::Unknown,
-        }
+        spelled(&Self::SPELLINGS, text).unwrap_or(Self::Unknown)
+    }
+
+    /// Whether the test runs, or the server waits at its end for something to boot.
+    #[must_use]
+    pub fn is_in_post(self) -> bool {
+        matches!(
+            self,
+            Self::Reset | Self::InPost | Self::InPostDiscoveryStart | Self::InPostDiscoveryComplete
+        )
     }
 }
 
@@ -176,15 +201,13 @@ impl BootDevice {
     /// Redfish's spelling (`BootSourceOverrideTarget`).
     #[must_use]
     pub fn as_redfish(self) -> &'static str {
-        let spelling = Self::SPELLINGS.iter().find(|(device, _)| *device == self);
-        spelling.map_or("None", |(_, text)| text)
+        spelling(&Self::SPELLINGS, self).unwrap_or("None")
     }
 
     /// The device of this spelling, if it is one of ours.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let spelling = Self::SPELLINGS.iter().find(|(_, known)| *known == text);
-        spelling.map(|(device, _)| *device)
+        spelled(&Self::SPELLINGS, text)
     }
 }
 
@@ -259,4 +282,18 @@ pub struct VmediaDevice {
     pub write_protected: bool,
     /// Whether the next reset boots from it; drives that cannot do so have `None`.
     pub boot_on_next_reset: Option<bool>,
+}
+
+fn spelling<T: PartialEq + Copy>(table: &[(T, &'static str)], value: T) -> Option<&'static str> {
+    table
+        .iter()
+        .find(|(known, _)| *known == value)
+        .map(|(_, text)| *text)
+}
+
+fn spelled<T: Copy>(table: &[(T, &'static str)], text: &str) -> Option<T> {
+    table
+        .iter()
+        .find(|(_, known)| *known == text)
+        .map(|(value, _)| *value)
 }
