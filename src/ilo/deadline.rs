@@ -4,6 +4,10 @@ use crate::clock;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+/// What a look that begins before the end may take. Without it a call would end in the middle of
+/// one, not knowing what it would have seen.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
 /// When a call gives up.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
@@ -39,5 +43,11 @@ impl Deadline {
     /// Runs `future` to its end, or to this one.
     pub(super) async fn bound<F: Future>(self, future: F) -> Option<F::Output> {
         tokio::time::timeout_at(self.at.into(), future).await.ok()
+    }
+
+    /// Like [`bound`](Self::bound), but gives `future` the time for a last look.
+    pub(super) async fn bound_look<F: Future>(self, future: F) -> Option<F::Output> {
+        let at = self.at.max(clock::instant() + LAST_LOOK);
+        tokio::time::timeout_at(at.into(), future).await.ok()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A method names what failed (`ilo.attach_vmedia`) and on which iLO. Changing methods take turns,
 //! wait until the iLO shows what they asked for, and give up at their timeout; reading methods
-//! bring back what the iLO says now. Requests to one iLO never overlap.
+//! bring back what the iLO says now. Requests to one iLO never overlap. A call that reaches its
+//! timeout takes a last look, and cleans up what it began: it may end some seconds later.
 //!
 //! iLO 5 and newer are driven over Redfish.
 
@@ -112,8 +113,9 @@ impl Ilo {
     /// `conflict` if the power state does not allow it, `timeout`, `in_doubt` if the answer to a
     /// reset was lost.
     pub async fn set_power(&self, target: PowerTarget, timeout: Duration) -> Result<PowerState> {
-        let change = async |deadline| self.redfish.set_power(target, deadline).await;
-        self.change("ilo.set_power", timeout, change).await
+        let deadline = Deadline::after(timeout);
+        let change = self.redfish.set_power(target, deadline);
+        self.change("ilo.set_power", deadline, change).await
     }
 
     /// Reads the virtual drives.
@@ -137,8 +139,9 @@ impl Ilo {
         url: &Secret,
         timeout: Duration,
     ) -> Result<VmediaDevice> {
-        let change = async |deadline| self.redfish.attach(device, url, deadline).await;
-        self.change("ilo.attach_vmedia", timeout, change).await
+        let deadline = Deadline::after(timeout);
+        let change = self.redfish.attach(device, url, deadline);
+        self.change("ilo.attach_vmedia", deadline, change).await
     }
 
     /// Ejects what is in the drive and waits until the iLO shows it empty. An empty drive is a
@@ -147,8 +150,9 @@ impl Ilo {
     /// # Errors
     /// `conflict` if a console user holds the drive, `timeout`.
     pub async fn eject_vmedia(&self, device: Device, timeout: Duration) -> Result<VmediaDevice> {
-        let change = async |deadline| self.redfish.eject(device, deadline).await;
-        self.change("ilo.eject_vmedia", timeout, change).await
+        let deadline = Deadline::after(timeout);
+        let change = self.redfish.eject(device, deadline);
+        self.change("ilo.eject_vmedia", deadline, change).await
     }
 
     /// Makes the next boot come from `device` and reads it back. While the server is in POST the
@@ -162,8 +166,9 @@ impl Ilo {
         device: BootDevice,
         timeout: Duration,
     ) -> Result<BootOverride> {
-        let change = async |deadline| self.redfish.set_one_time_boot(device, deadline).await;
-        self.change("ilo.set_one_time_boot", timeout, change).await
+        let deadline = Deadline::after(timeout);
+        let change = self.redfish.set_one_time_boot(device, deadline);
+        self.change("ilo.set_one_time_boot", deadline, change).await
     }
 
     /// Reads what overrides the boot order.
@@ -203,8 +208,9 @@ impl Ilo {
         body: Option<&Value>,
         timeout: Duration,
     ) -> Result<Value> {
-        let change = async |deadline| self.redfish.request(method, path, body, deadline).await;
-        self.change("ilo.request", timeout, change).await
+        let deadline = Deadline::after(timeout);
+        let change = self.redfish.request(method, path, body, deadline);
+        self.change("ilo.request", deadline, change).await
     }
 
     /// Deletes the session. Does nothing if none is open; a later call opens a new one.
@@ -219,24 +225,21 @@ impl Ilo {
         call.await.map_err(|e| e.op(op).target(self.host.as_str()))
     }
 
+    /// Waits for its turn before it lets `change` begin.
     async fn change<T>(
         &self,
         op: &str,
-        timeout: Duration,
-        call: impl AsyncFnOnce(Deadline) -> Result<T>,
+        deadline: Deadline,
+        change: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let deadline = Deadline::after(timeout);
-        let call = async {
+        let in_turn = async {
             let turn = deadline.bound(self.turn.lock()).await;
             let _turn = turn.ok_or_else(|| {
-                Error::new(
-                    Kind::Timeout,
-                    "another call did not end its change of this iLO in time",
-                )
-                .retryable(true)
+                let message = "another call did not end its change of this iLO in time";
+                Error::new(Kind::Timeout, message).retryable(true)
             })?;
-            call(deadline).await
+            change.await
         };
-        self.read(op, call).await
+        self.read(op, in_turn).await
     }
 }

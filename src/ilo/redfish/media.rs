@@ -60,19 +60,22 @@ impl Redfish {
                 },
                 Err(failure) => failure,
             };
-            // A medium that was not shown is in the way, or a hiccup right after an eject.
-            let again = failure.class() == Some(Class::MediaPresent) || failure.is_transient();
             attempt += 1;
-            if !again || !deadline.pause(POLL.max).await {
+            let pause = if failure.class() == Some(Class::MediaPresent) {
+                // A medium that the drive did not show is in the way.
+                self.post_eject(&document, deadline).await?;
+                POLL.pause_after(attempt).unwrap_or(POLL.max)
+            } else {
+                POLL.max
+            };
+            let again = failure.class() == Some(Class::MediaPresent) || failure.is_transient();
+            if !again || !deadline.pause(pause).await {
                 let in_doubt = failure.is_in_doubt();
                 let error = failure.into();
                 return Err(match in_doubt {
                     true => self.emptied(path, &document, error).await,
                     false => error,
                 });
-            }
-            if failure.class() == Some(Class::MediaPresent) {
-                self.post_eject(&document, deadline).await?;
             }
         }
     }

@@ -41,9 +41,9 @@ impl Redfish {
             .await
             .map_err(not_found_means_old)?;
         let (generation, firmware) = documents::generation(&root)?;
-        transport
-            .log_in(documents::link(&root, "/Links/Sessions"))
-            .await?;
+        if let Some(sessions) = documents::link(&root, "/Links/Sessions") {
+            transport.create_sessions_at(sessions).await;
+        }
         let mut redfish = Self {
             transport,
             generation,
@@ -143,8 +143,13 @@ impl Redfish {
 
     async fn boot_mode_of(&self, system: &Value) -> Result<BootMode> {
         let bios = match documents::link(system, "/Bios") {
-            Some(path) => self.transport.get(path).await?,
-            None => Value::Null,
+            Some(path) => self.transport.get(path).await,
+            None => Ok(Value::Null),
+        };
+        let bios = match bios {
+            // A server that never finished POST has none.
+            Err(failure) if failure.class() == Some(message::Class::NotFound) => Value::Null,
+            other => other?,
         };
         Ok(documents::boot_mode(&bios, system))
     }

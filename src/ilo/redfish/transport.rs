@@ -118,23 +118,12 @@ impl Transport {
 
     /// Reads the service root, which needs no session.
     pub(super) async fn service_root(&self) -> Result<Value, Failure> {
-        self.retry_reading(async || {
-            let _turn = self.session.lock().await;
-            let reply = self
-                .exchange(None, &Method::GET, "/redfish/v1/", None)
-                .await?;
-            self.accept(&Method::GET, "/redfish/v1/", reply)
-        })
-        .await
+        self.read("/redfish/v1/", false).await
     }
 
-    /// Sets where sessions are created, and creates one.
-    pub(super) async fn log_in(&self, collection: Option<&str>) -> Result<(), Failure> {
-        let mut session = self.session.lock().await;
-        if let Some(path) = collection {
-            path.clone_into(&mut session.collection);
-        }
-        self.open(&mut session).await.map(drop)
+    /// Sets where sessions are created. The first request that needs one creates it.
+    pub(super) async fn create_sessions_at(&self, collection: &str) {
+        collection.clone_into(&mut self.session.lock().await.collection);
     }
 
     /// Deletes the session, if one is open.
@@ -159,8 +148,7 @@ impl Transport {
 
     /// Reads a resource; tries again when the iLO does not answer or has a hiccup.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.retry_reading(async || self.send(&Method::GET, path, None).await)
-            .await
+        self.read(path, true).await
     }
 
     /// Reads a resource within a call that waits for something: tries again until `deadline`.
@@ -168,7 +156,10 @@ impl Transport {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let Some(answer) = deadline.bound(self.send(&Method::GET, path, None)).await else {
+            let Some(answer) = deadline
+                .bound_look(self.send(&Method::GET, path, None))
+                .await
+            else {
                 let message = format!("no answer to GET {path} before the deadline");
                 let error = Error::new(Kind::Timeout, message).retryable(true);
                 return Err(Failure::NoAnswer { error, sent: true });
@@ -219,23 +210,30 @@ impl Transport {
         }
     }
 
-    async fn retry_reading<F>(&self, read: F) -> Result<Value, Failure>
-    where
-        F: AsyncFn() -> Result<Value, Failure>,
-    {
+    async fn read(&self, path: &str, in_session: bool) -> Result<Value, Failure> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let failure = match read().await {
+            let answer = match in_session {
+                true => self.send(&Method::GET, path, None).await,
+                false => self.send_openly(&Method::GET, path).await,
+            };
+            let failure = match answer {
                 Err(failure) if failure.is_transient() => failure,
                 done => return done,
             };
             let Some(pause) = TRANSIENT.pause_after(attempt) else {
                 return Err(failure);
             };
-            tracing::debug!(base = self.base, %failure, "reading again");
+            tracing::debug!(base = self.base, path, %failure, "reading again");
             tokio::time::sleep(pause).await;
         }
+    }
+
+    async fn send_openly(&self, method: &Method, path: &str) -> Result<Value, Failure> {
+        let _turn = self.session.lock().await;
+        let reply = self.exchange(None, method, path, None).await?;
+        self.accept(method, path, reply)
     }
 
     /// One request within the session; logs in first if there is none, and once again if the

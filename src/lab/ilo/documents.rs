@@ -1,6 +1,7 @@
 //! The resources, as a DL360 Gen10 Plus with iLO 5 3.11 shows them.
 
 use super::Machine;
+use super::fault::Fault;
 use super::state::Drive;
 use crate::ilo::model::{Device, PowerState};
 use crate::lab::ilo::IloConfig;
@@ -111,7 +112,19 @@ impl Machine {
     fn drive_document(&self, path: &str) -> Option<Value> {
         let device = device_of(path)?;
         let mut state = self.shared.state();
-        Some(drive(state.drive(device)))
+        let (held, hpe_only) = (state.is_held(device), state.has(Fault::HpeActionsOnly));
+        let mut document = drive(state.drive(device));
+        if held {
+            let applet = Value::from("Applet");
+            set(
+                &mut document,
+                [("/Inserted", Value::from(true)), ("/ConnectedVia", applet)],
+            );
+        }
+        if hpe_only && let Some(members) = document.as_object_mut() {
+            members.remove("Actions");
+        }
+        Some(document)
     }
 }
 

@@ -43,6 +43,10 @@ impl Machine {
             _ => return None,
         };
         let name = action.rsplit('/').next().unwrap_or(action);
+        let standard = name == action;
+        if standard && self.shared.state().has(Fault::HpeActionsOnly) {
+            return None;
+        }
         if let Some(unknown) = body.keys().find(|key| !parameters.contains(&key.as_str())) {
             return Some(Answer::refused(
                 "Base.ActionParameterUnknown",
@@ -77,8 +81,9 @@ impl Machine {
         if state.is_busy_insert() {
             return Answer::refused("iLO.DeviceIsBusy", &[]);
         }
+        let held = state.is_held(device);
         let drive = state.drive(device);
-        if drive.is_inserted() || drive.opening.is_some() {
+        if held || drive.is_inserted() || drive.opening.is_some() {
             return Answer::refused("iLO.MaxVirtualMediaConnectionEstablished", &[]);
         }
         state.inserts += 1;
@@ -125,7 +130,11 @@ impl Machine {
     }
 
     fn eject(&self, device: Device) -> Answer {
-        match self.shared.state().eject(device) {
+        let mut state = self.shared.state();
+        if state.is_held(device) {
+            return Answer::refused("iLO.NoScriptedVirtualMediaConnectionAvailable", &[]);
+        }
+        match state.eject(device) {
             true => Answer::success(),
             false => Answer::refused("iLO.NoVirtualMediaConnectionAvailable", &[]),
         }

@@ -15,6 +15,10 @@ pub enum Fault {
     InsertWrongImageUrl,
     /// The first three inserts are answered with `DeviceIsBusy`.
     InsertBusy,
+    /// A console user holds the CD drive.
+    CdromHeldByConsole,
+    /// Drives offer HPE's own actions only, as those of iLO 5 1.x.
+    HpeActionsOnly,
     /// Power actions are accepted and have no effect.
     PowerIgnored,
     /// The first three reads of a resource are answered with 503.
@@ -28,7 +32,7 @@ pub(super) const PASSING: u32 = 3;
 
 impl Fault {
     /// Every fault with its name.
-    pub const NAMES: [(Self, &'static str); 7] = [
+    pub const NAMES: [(Self, &'static str); 9] = [
         (
             Self::InsertNotMounted,
             "ilo.insert=accepted-but-not-mounted",
@@ -36,6 +40,8 @@ impl Fault {
         (Self::InsertLicenseRejected, "ilo.insert=license-rejected"),
         (Self::InsertWrongImageUrl, "ilo.insert=wrong-image-url"),
         (Self::InsertBusy, "ilo.insert=busy-x3"),
+        (Self::CdromHeldByConsole, "ilo.cdrom=held-by-console"),
+        (Self::HpeActionsOnly, "ilo.drive=hpe-actions-only"),
         (Self::PowerIgnored, "ilo.power=ignored"),
         (Self::ReadUnavailable, "ilo.read=503-x3"),
         (

@@ -132,6 +132,14 @@ impl Machine {
         }
     }
 
+    /// Takes the machine's mains away, whatever runs on it.
+    pub fn cut_power(&self) {
+        let mut state = self.shared.state();
+        if state.power != PowerState::Off {
+            self.act(&mut state, Effect::PowerOff);
+        }
+    }
+
     /// `{"Boot":{…}}`
     pub(super) fn patch_system(&self, body: &Map<String, Value>) -> Answer {
         let unknown = |name: &str| Answer::refused("iLO.PropertyNotWritableOrUnknown", &[name]);
@@ -156,7 +164,12 @@ impl Machine {
         }
         let mut state = self.shared.state();
         if state.post_state.is_in_post() {
-            let name = boot.keys().next().map_or("Boot", String::as_str);
+            let named = boot.contains_key("BootSourceOverrideTarget");
+            let name = if named {
+                "BootSourceOverrideTarget"
+            } else {
+                "BootSourceOverrideEnabled"
+            };
             return Answer::refused("iLO.UnableToModifyDuringSystemPOST", &[name]);
         }
         let (target, enabled) = match (target, enabled) {

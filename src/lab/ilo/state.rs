@@ -289,6 +289,11 @@ impl State {
         self.faults.contains(&fault)
     }
 
+    /// Whether a console user's medium is in a drive.
+    pub(super) fn is_held(&self, device: Device) -> bool {
+        device == Device::Cdrom && self.has(Fault::CdromHeldByConsole)
+    }
+
     /// Whether this insert is one that the iLO is too busy for.
     pub(super) fn is_busy_insert(&mut self) -> bool {
         take_one(&mut self.busy_inserts)
