@@ -1,10 +1,11 @@
 //! Virtual media: what the client does about a drive that does not do as told.
 
 use super::SHORT;
-use super::site::{Site, TIMEOUT, assert_clean, eventually, pattern};
+use super::site::{PASSWORD, SIGNATURE, Site, TIMEOUT, assert_clean, eventually, pattern};
 use flowrun::error::Kind;
 use flowrun::ilo::model::{ConnectedVia, Device, PowerTarget};
 use flowrun::lab::ilo::{EventKind, Fault};
+use flowrun::secret::Secret;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -293,4 +294,24 @@ async fn a_cancelled_call_leaves_a_usable_handle() {
     ilo.attach_vmedia(Device::Cdrom, &url, TIMEOUT)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_url_that_the_ilo_sends_back_is_masked() {
+    let site = Site::new();
+    let ilo = site.connect().await;
+    let url = Secret::new(format!(
+        "ftp://u:{PASSWORD}@h/a.iso?temp_url_sig={SIGNATURE}"
+    ));
+    let error = ilo
+        .attach_vmedia(Device::Cdrom, &url, TIMEOUT)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert_eq!(
+        error.details()["message_args"],
+        json!(["ftp://***@h/a.iso?***", "Image"])
+    );
+    assert_clean(&error);
+    assert!(!format!("{ilo:?} {:?}", site.machine).contains(PASSWORD));
 }
