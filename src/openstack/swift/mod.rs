@@ -1,0 +1,1 @@
+//! Swift's object API.
