@@ -202,13 +202,13 @@ impl Store {
             let contents = index.containers.get(container);
             contents.and_then(|c| c.objects.get(&object.name)).cloned()
         };
-        if current.is_some_and(|current| Arc::ptr_eq(&current, object)) {
-            match self.remove(container, object) {
-                Ok(()) => tracing::info!(container, object = object.name, "object expired"),
-                Err(error) => {
-                    tracing::error!(container, object = object.name, %error, "cannot remove expired object");
-                }
-            }
+        if !current.is_some_and(|current| Arc::ptr_eq(&current, object)) {
+            return;
+        }
+        let name = &object.name;
+        match self.remove(container, object) {
+            Ok(()) => tracing::info!(container, name, "object expired"),
+            Err(error) => tracing::error!(container, name, %error, "cannot remove expired object"),
         }
     }
 

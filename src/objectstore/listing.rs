@@ -251,10 +251,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(query in "\\PC{0,60}|(marker|end_marker|prefix|delimiter|limit|reverse)=[%a-f0-9/&=]{0,40}") {
+        fn never_panics(
+            query in "\\PC{0,60}|(marker|end_marker|prefix|delimiter|limit)=[%a-f0-9/&=]{0,40}",
+        ) {
+            let names = ["a", "ab", "é/é"].map(|name| (name.to_owned(), ()));
             if let Ok(query) = Params::parse(&query).listing() {
-                let names: BTreeMap<String, ()> = ["a", "ab", "é/é"].map(|n| (n.to_owned(), ())).into();
-                list(&names, &query, |()| true);
+                list(&names.into(), &query, |()| true);
             }
         }
 

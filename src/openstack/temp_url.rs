@@ -211,7 +211,8 @@ mod tests {
     const EXPIRES: u64 = 1_500_000_900;
     const SHA1: &str = "b51052dabe92fdd349f6debc0f3fa14166d3222d";
     const SHA256: &str = "e56ee1b91d9bd8e550fa42707d30dec6a7122006b8653350e847d93385314674";
-    const SHA512: &str = "sha512:N76oUxih2T0mYi_xrBZiH2sWAlB1Ki_3fWtWGQLgIdRiZSP2of_YA_BI7ka7q_Um4BOEalFgHxS_VzhEwncrhw";
+    const SHA512: &str = "sha512:N76oUxih2T0mYi_xrBZiH2sWAlB1Ki_3fWtWGQLg\
+                          IdRiZSP2of_YA_BI7ka7q_Um4BOEalFgHxS_VzhEwncrhw";
 
     fn key() -> Secret {
         Secret::new("mysecretkey")
