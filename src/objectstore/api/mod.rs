@@ -96,14 +96,14 @@ async fn route(
     }
     let place = Place::parse(&path)?;
     let params = Params::parse(parts.uri.query().unwrap_or_default());
-    let grant = temp_url::check(store, parts, &params, &place)?;
     if let (Some(container), Some(object)) = (&place.container, &place.object) {
         *target = Some(Target {
             container: container.clone(),
             object: object.clone(),
-            temp_url: grant.is_some(),
+            temp_url: temp_url::is_one(&params),
         });
     }
+    let grant = temp_url::check(store, parts, &params, &place)?;
     if grant.is_none() {
         auth::check(store, &parts.headers, &place.account)?;
     }

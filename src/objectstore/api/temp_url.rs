@@ -24,6 +24,11 @@ pub(super) struct Grant {
     inline: bool,
 }
 
+/// Whether the request says that it comes with a temporary URL.
+pub(super) fn is_one(params: &Params) -> bool {
+    params.has("temp_url_sig") || params.has("temp_url_expires")
+}
+
 /// Checks the temporary URL; `None` if the request is not one.
 pub(super) fn check(
     store: &Store,
@@ -31,7 +36,7 @@ pub(super) fn check(
     params: &Params,
     place: &Place,
 ) -> Result<Option<Grant>, Refusal> {
-    if !params.has("temp_url_sig") && !params.has("temp_url_expires") {
+    if !is_one(params) {
         return Ok(None);
     }
     match verify(store, parts, params, place) {

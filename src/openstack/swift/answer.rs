@@ -45,7 +45,6 @@ pub(super) async fn refused(response: Response) -> Error {
         None => error,
     };
     match status.as_u16() {
-        401 => error.hint("the token was refused even after a new login; check the user's rights"),
         403 => error.hint("give the user a role that may write to the account"),
         413 | 507 => {
             error.hint("the object store is full, over its quota, or the object too large")

@@ -260,9 +260,7 @@ impl Swift {
         match response.status() {
             status if status.is_success() => {}
             // Some sites hide it. Swift's default since 2.30 allows SHA-256.
-            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
-                return Ok(Digest::Sha256);
-            }
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => return Ok(Digest::Sha256),
             _ => return Err(doing.name(refused(response).await)),
         }
         let info = answer::json(response).await.map_err(|e| doing.name(e))?;

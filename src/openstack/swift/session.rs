@@ -107,10 +107,15 @@ impl Swift {
         loop {
             let session = self.session(doing).await?;
             let error = match attempt(Arc::clone(&session)).await {
-                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED && !renewed => {
-                    renewed = true;
+                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
                     self.forget(&session).await;
-                    continue;
+                    if !renewed {
+                        renewed = true;
+                        continue;
+                    }
+                    let hint = "the token was refused even after a new login; \
+                                check the user's rights";
+                    refused(answer).await.hint(hint)
                 }
                 Ok(answer) if !later(answer.status()) => return Ok(answer),
                 Ok(answer) => refused(answer).await,
