@@ -1,5 +1,10 @@
 //! Both cores against each other over their wire bytes, and against PDUs that must not work.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the sizes are a few megabytes"
+)]
+
 use super::*;
 use crate::iscsi::proto::digest::Digests;
 use crate::iscsi::proto::error::{Error, PeerMisbehaved};
