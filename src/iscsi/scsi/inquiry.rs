@@ -302,9 +302,9 @@ mod tests {
         #[test]
         fn never_panics(data: Vec<u8>) {
             drop(Inquiry::decode(&data));
-            vpd_payload(0x80, &data);
-            BlockLimits::decode(&data);
-            Provisioning::decode(&data);
+            let _ = vpd_payload(0x80, &data);
+            let _ = BlockLimits::decode(&data);
+            let _ = Provisioning::decode(&data);
         }
     }
 }

@@ -238,10 +238,10 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(data: Vec<u8>) {
-            Capacity::decode(&data);
-            Capacity::decode_10(&data);
-            ModeHeader::decode(false, &data);
-            ModeHeader::decode(true, &data);
+            let _ = Capacity::decode(&data);
+            let _ = Capacity::decode_10(&data);
+            let _ = ModeHeader::decode(false, &data);
+            let _ = ModeHeader::decode(true, &data);
         }
     }
 }
