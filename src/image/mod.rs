@@ -3,5 +3,7 @@
 //! Bytes and files only. Everything here is synchronous; callers run it in blocking threads.
 
 pub mod artifact;
+pub mod bootsector;
+pub mod iso;
 pub mod source;
 pub mod vfat;
