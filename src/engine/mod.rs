@@ -255,6 +255,7 @@ impl Engine {
             downtime_ms,
             replay: Mutex::new(entries.into_iter().map(|e| (e.key.clone(), e)).collect()),
             live: live::LiveTable::default(),
+            shared: Mutex::default(),
             seq: AtomicU64::new(next),
             fatal: OnceLock::new(),
             alive: Mutex::new(clock::instant()),
@@ -373,7 +374,7 @@ impl Engine {
 
 /// Ends sessions that the run still holds; a dead peer must not keep the run from ending.
 async fn close_handles(run: &Run) {
-    let handles = run.live.drain_handles();
+    let handles = run.drain_handles();
     let closing = handles.iter().map(|handle| async move {
         let limit = Duration::from_secs(10);
         if tokio::time::timeout(limit, handle.close()).await.is_err() {

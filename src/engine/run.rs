@@ -1,7 +1,7 @@
 //! One run: what it owns, and how its calls are recorded, replayed, bounded and cancelled.
 
 use super::event::{Events, What};
-use super::live::{self, LiveRef, LiveTable, LiveValue};
+use super::live::{self, Handle, LiveRef, LiveTable, LiveValue};
 use super::owner::LEASE;
 use super::primitive::{Call, Class, Primitive, Primitives, Probe, Reply};
 use super::watch::Watch;
@@ -40,6 +40,7 @@ pub struct Run {
     pub(super) downtime_ms: u64,
     pub(super) replay: Mutex<HashMap<String, Entry>>,
     pub(super) live: LiveTable,
+    pub(super) shared: Mutex<HashMap<String, Arc<dyn Handle>>>,
     pub(super) seq: AtomicU64,
     pub(super) fatal: OnceLock<Error>,
     pub(super) alive: Mutex<Instant>,
@@ -433,6 +434,30 @@ impl Run {
             self.keep(key, reply);
         }
         self.live.get(reference).ok_or_else(lost)
+    }
+
+    /// A session that several calls of the run share under `name`.
+    #[must_use]
+    pub fn shared(&self, name: &str) -> Option<Arc<dyn Handle>> {
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+    }
+
+    /// Shares a session; it is closed when the run ends.
+    pub fn share(&self, name: &str, handle: Arc<dyn Handle>) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.insert(name.to_owned(), handle);
+    }
+
+    /// Takes every open session out, for closing.
+    pub(super) fn drain_handles(&self) -> Vec<Arc<dyn Handle>> {
+        let mut handles = self.live.drain_handles();
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.extend(shared.drain().map(|(_, handle)| handle));
+        handles
     }
 
     /// A secret bound to this run, a call and a label; stored nowhere.

@@ -1,7 +1,8 @@
 //! `flowrun help` and the editor's types, printed from the registry.
 
-use super::spec::{FnSpec, Param, Record, Registry, Ty, near};
+use super::spec::{FnSpec, Param, Record, Registry, Ty};
 use crate::error::{Error, Kind, Result};
+use crate::suggest::near;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 

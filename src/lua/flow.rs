@@ -1,7 +1,8 @@
 //! What a flow says about itself, and its parameters.
 
-use super::spec::{self, near};
+use super::spec;
 use crate::error::{Error, Kind, Result};
+use crate::suggest::near;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

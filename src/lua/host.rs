@@ -83,7 +83,7 @@ impl Host {
             .keys()
             .filter_map(|path| path.rsplit('/').next()?.strip_suffix(".lua"))
             .collect();
-        (None, spec::near(name, &names).map(str::to_owned))
+        (None, crate::suggest::near(name, &names).map(str::to_owned))
     }
 
     fn add_scopes(&self, lua: &Lua, host: &Table) -> mlua::Result<()> {
@@ -285,7 +285,8 @@ fn add_basics(lua: &Lua, host: &Table) -> mlua::Result<()> {
             .collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let prefix = module.filter(|m| !m.is_empty()).map(|m| format!("{m}."));
-        Ok(spec::near(&word, &names).map(|n| format!("{}{n}", prefix.unwrap_or_default())))
+        Ok(crate::suggest::near(&word, &names)
+            .map(|n| format!("{}{n}", prefix.unwrap_or_default())))
     };
     host.raw_set("near", lua.create_function(near)?)?;
     let duration = |_: &Lua, value: LuaValue| {

@@ -5,6 +5,7 @@
 
 use crate::engine::{Call, Class, LiveRef, Primitive, Primitives, Probe, Reply};
 use crate::error::{Error, Kind, Result};
+use crate::suggest::near;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -565,17 +566,6 @@ fn show(value: &Value) -> String {
         Value::String(text) if text.chars().count() > 40 => "a long text".into(),
         other => other.to_string(),
     }
-}
-
-/// The candidate that a mistyped word most likely meant.
-#[must_use]
-pub fn near<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    candidates
-        .iter()
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(word.len()) / 4)
-        .min()
-        .map(|(_, candidate)| candidate)
 }
 
 /// All primitives by full name.
