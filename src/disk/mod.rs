@@ -7,6 +7,7 @@ mod verify;
 mod write;
 
 pub use manifest::Manifest;
+pub use read::{Head, read_head};
 pub use verify::verify;
 pub use write::{WriteOptions, Written, write_whole_disk_image};
 

@@ -1,7 +1,9 @@
-//! Reads an image piece by piece in a blocking thread, ahead of the writer.
+//! Reads an image piece by piece in a blocking thread ahead of the writer, and a disk's head.
 
+use super::Lun;
+use super::inspect::ReadAt;
 use super::manifest::{PIECE_BYTES, piece_hash};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::image::source::ImageSource;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -76,4 +78,34 @@ fn has_data(source: &ImageSource, offset: u64, length: u64) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// The first bytes of a disk, as much as a partition table takes.
+#[derive(Debug)]
+pub struct Head(Bytes);
+
+/// Reads the first 64 KiB of a disk.
+///
+/// # Errors
+/// The disk's.
+pub async fn read_head(lun: &dyn Lun) -> Result<Head> {
+    const HEAD_BYTES: u64 = 64 << 10;
+    let wanted = (HEAD_BYTES / u64::from(lun.block_bytes())).min(lun.blocks());
+    Ok(Head(lun.read(0, u32::try_from(wanted).unwrap_or(1)).await?))
+}
+
+impl ReadAt for Head {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        match self.0.get(start..start.saturating_add(buffer.len())) {
+            Some(bytes) => {
+                buffer.copy_from_slice(bytes);
+                Ok(())
+            }
+            None => Err(Error::new(
+                Kind::Corrupt,
+                "the table lies beyond the first 64 KiB",
+            )),
+        }
+    }
 }

@@ -9,7 +9,8 @@ mod run;
 mod store;
 
 pub use record::{
-    Bundle, Entry, EntryState, LogLine, NodeLock, NodeOwner, RunRecord, RunStatus, Takeover,
+    Bundle, Entry, EntryState, ExpectedCallback, LogLine, NodeLock, NodeOwner, RunRecord,
+    RunStatus, Takeover,
 };
 pub use run::NewRun;
 pub use store::Journal;

@@ -212,3 +212,16 @@ pub struct Takeover {
     /// All its entries.
     pub entries: Vec<Entry>,
 }
+
+/// A callback that a run waits for; secrets are known by their SHA-256 only.
+#[derive(Debug, Clone)]
+pub struct ExpectedCallback {
+    /// The run.
+    pub run: String,
+    /// Hash of the deployment key, hex.
+    pub key_hash: String,
+    /// Hash of the token, hex.
+    pub token_hash: String,
+    /// Name of the target that the ramdisk was told to export.
+    pub iqn: String,
+}

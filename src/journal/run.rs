@@ -1,7 +1,8 @@
 //! What is asked of the journal: one method a question.
 
 use super::record::{
-    Bundle, Entry, EntryState, LogLine, NodeLock, NodeOwner, RunRecord, RunStatus, Takeover,
+    Bundle, Entry, EntryState, ExpectedCallback, LogLine, NodeLock, NodeOwner, RunRecord,
+    RunStatus, Takeover,
 };
 use super::store::Journal;
 use crate::clock;
@@ -324,29 +325,40 @@ impl Journal {
         id: &str,
         node_uuid: String,
         key_hash: String,
+        token_hash: String,
         iqn: String,
     ) -> Result<()> {
         let run = id.to_owned();
         self.exec(move |db| {
             db.execute(
-                "INSERT OR REPLACE INTO expect (run, node_uuid, key_hash, iqn) VALUES (?,?,?,?)",
-                params![run, node_uuid, key_hash, iqn],
+                "INSERT OR REPLACE INTO expect (run, node_uuid, key_hash, token_hash, iqn)
+                 VALUES (?,?,?,?,?)",
+                params![run, node_uuid, key_hash, token_hash, iqn],
             )
             .map(|_| ())
         })
         .await
     }
 
-    /// The runs that expect a callback of this node: run, hash of its key, iqn.
+    /// The runs that expect a callback of this node.
     ///
     /// # Errors
     /// Only the database's.
-    pub async fn expected(&self, node_uuid: &str) -> Result<Vec<(String, String, String)>> {
+    pub async fn expected(&self, node_uuid: &str) -> Result<Vec<ExpectedCallback>> {
         let uuid = node_uuid.to_owned();
         self.exec(move |db| {
-            db.prepare_cached("SELECT run, key_hash, iqn FROM expect WHERE node_uuid = ?")?
-                .query_map([uuid], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-                .collect()
+            db.prepare_cached(
+                "SELECT run, key_hash, token_hash, iqn FROM expect WHERE node_uuid = ?",
+            )?
+            .query_map([uuid], |row| {
+                Ok(ExpectedCallback {
+                    run: row.get(0)?,
+                    key_hash: row.get(1)?,
+                    token_hash: row.get(2)?,
+                    iqn: row.get(3)?,
+                })
+            })?
+            .collect()
         })
         .await
     }

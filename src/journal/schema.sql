@@ -57,9 +57,10 @@ CREATE TABLE IF NOT EXISTS inbox (
     PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
 
--- What a callback needs to be let in: only a hash of its key is kept.
+-- What a callback needs to be let in: only hashes of its key and token are kept.
 CREATE TABLE IF NOT EXISTS expect (
-    run TEXT PRIMARY KEY, node_uuid TEXT NOT NULL, key_hash TEXT NOT NULL, iqn TEXT NOT NULL
+    run TEXT PRIMARY KEY, node_uuid TEXT NOT NULL, key_hash TEXT NOT NULL,
+    token_hash TEXT NOT NULL, iqn TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS expect_node ON expect (node_uuid);
 

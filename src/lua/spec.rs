@@ -32,9 +32,9 @@ pub enum Ty {
     /// One of these words.
     Enum(&'static [&'static str]),
     /// A list.
-    List(Box<Self>),
+    List(&'static Self),
     /// Free-form named values.
-    Map(Box<Self>),
+    Map(&'static Self),
     /// Named fields, documented under a type name.
     Record(&'static Record),
     /// A session or secret of this kind, as a primitive returned it.

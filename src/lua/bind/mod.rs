@@ -1,24 +1,42 @@
 //! The primitives: one thin file a module. Each decodes arguments, calls a facade below, encodes
 //! what came back, and holds the documentation of what it binds.
 
+mod args;
+mod config;
 mod data;
+mod disk;
+mod http;
+mod ilo;
+mod image;
+mod iscsi;
 mod log;
+mod ramdisk;
+mod site;
+mod swift;
 mod time;
 
-use super::spec::Registry;
+pub use ramdisk::CALLBACK;
+pub use site::Site;
 
-/// Declares every primitive.
+use super::spec::Registry;
+use std::sync::Arc;
+
+/// Declares every primitive, over this site.
 #[must_use]
-pub fn registry() -> Registry {
-    let mut registry = Registry::default();
-    data::register(&mut registry);
-    log::register(&mut registry);
-    time::register(&mut registry);
+pub fn registry(site: &Arc<Site>) -> Registry {
+    let mut registry = data_only();
+    config::register(&mut registry, site);
+    disk::register(&mut registry);
+    http::register(&mut registry, site);
+    ilo::register(&mut registry, site);
+    image::register(&mut registry, site);
+    iscsi::register(&mut registry);
+    ramdisk::register(&mut registry, site);
+    swift::register(&mut registry, site);
     registry
 }
 
-/// The primitives that need no site, for tests of the host.
-#[cfg(test)]
+/// The primitives that need no site.
 pub(super) fn data_only() -> Registry {
     let mut registry = Registry::default();
     data::register(&mut registry);

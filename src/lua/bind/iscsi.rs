@@ -1,0 +1,347 @@
+//! `iscsi`: sessions with a node's disk.
+
+use super::args::{Seconds, Text};
+use super::ramdisk::TARGET;
+use crate::disk::Lun;
+use crate::engine::{Call, Class, Handle, LiveRef, LiveValue, Reply};
+use crate::error::{Error, Kind, Result};
+use crate::iscsi::{Chap, Digests, LoginOptions, Session, discover};
+use crate::lua::spec::{FnSpec, Registry, Ty};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::any::Any;
+use std::time::Duration;
+
+pub(super) const SESSION: Ty = Ty::Live("session");
+
+/// An open session as the run holds it.
+#[derive(Debug)]
+pub(super) struct Disk(pub(super) Session);
+
+impl Handle for Disk {
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Err(error) = self.0.clone().logout().await {
+                tracing::debug!(%error, "no logout");
+            }
+        })
+    }
+}
+
+impl Lun for Disk {
+    fn block_bytes(&self) -> u32 {
+        self.0.lun_info().block_bytes
+    }
+
+    fn blocks(&self) -> u64 {
+        self.0.lun_info().blocks
+    }
+
+    fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { Ok(self.0.write(lba, data).await?) })
+    }
+
+    fn read(&self, lba: u64, blocks: u32) -> BoxFuture<'_, Result<Bytes>> {
+        Box::pin(async move { Ok(self.0.read(lba, blocks).await?) })
+    }
+
+    fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { Ok(self.0.write_zeroes(lba, blocks).await?) })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { Ok(self.0.flush().await?) })
+    }
+}
+
+/// Calls `work` with the disk behind a reference.
+pub(super) async fn with_disk<T>(
+    call: &Call,
+    reference: &LiveRef,
+    work: impl AsyncFnOnce(&Disk) -> Result<T>,
+) -> Result<T> {
+    let not_a_disk = || Error::new(Kind::Invalid, "this is not an iSCSI session");
+    let LiveValue::Handle(handle) = call.live(reference).await? else {
+        return Err(not_a_disk());
+    };
+    let disk = (&*handle as &dyn Any)
+        .downcast_ref::<Disk>()
+        .ok_or_else(not_a_disk)?;
+    work(disk).await
+}
+
+#[derive(Deserialize)]
+struct Login {
+    target: Target,
+    timeout: Seconds,
+    digests: String,
+}
+
+/// What `ramdisk.wait` returned, or a table of the same fields.
+#[derive(Deserialize)]
+struct Target {
+    address: String,
+    port: u16,
+    iqn: String,
+    lun: u64,
+    initiator: String,
+    chap_user: Option<String>,
+    chap_secret: Option<Text>,
+}
+
+impl Target {
+    fn portal(&self) -> String {
+        if self.address.contains(':') {
+            return format!("[{}]:{}", self.address, self.port);
+        }
+        format!("{}:{}", self.address, self.port)
+    }
+
+    async fn chap(&self, call: &Call) -> Result<Option<Chap>> {
+        let (Some(user), Some(secret)) = (&self.chap_user, &self.chap_secret) else {
+            return Ok(None);
+        };
+        Ok(Some(Chap {
+            user: user.clone(),
+            secret: secret.read(call).await?,
+            mutual: None,
+        }))
+    }
+}
+
+pub(super) fn register(registry: &mut Registry) {
+    login(registry);
+    registry.add(
+        FnSpec::new(
+            "iscsi",
+            "discover",
+            Class::Read,
+            "Asks a portal for its targets.",
+        )
+        .subject(
+            "target",
+            Ty::Record(&TARGET),
+            "as `ramdisk.wait` returns it",
+        )
+        .default(
+            "timeout",
+            Ty::Duration,
+            "30s",
+            "how long the portal may take",
+        )
+        .returns(Ty::List(&Ty::String), "their iqns")
+        .error(Kind::Unreachable, "the portal does not answer")
+        .example("iscsi.discover(target)[1]   --> iqn.2008-10.org.openstack:1be26c0b-…")
+        .run(|call| async move {
+            #[derive(Deserialize)]
+            struct Args {
+                target: Target,
+                timeout: Seconds,
+            }
+            let Args { target, timeout } = call.decode()?;
+            let chap = target.chap(&call).await?;
+            let found = discover(
+                &target.portal(),
+                &target.initiator,
+                chap,
+                timeout.duration(),
+            )
+            .await?;
+            let names: Vec<&str> = found.iter().map(|target| target.name.as_str()).collect();
+            Reply::of(&names)
+        }),
+    );
+    blocks(registry);
+    ends(registry);
+}
+
+fn login(registry: &mut Registry) {
+    registry.add(
+        FnSpec::new(
+            "iscsi",
+            "login",
+            Class::Live,
+            "Opens a session with a disk.",
+        )
+        .subject(
+            "target",
+            Ty::Record(&TARGET),
+            "as `ramdisk.wait` returns it",
+        )
+        .default(
+            "timeout",
+            Ty::Duration,
+            "60s",
+            "how long the login may take",
+        )
+        .default(
+            "digests",
+            Ty::Enum(&["none", "preferred", "required"]),
+            "preferred",
+            "CRC32C",
+        )
+        .returns(SESSION, "the session; it is closed when the run ends")
+        .error(
+            Kind::Auth,
+            "the target refuses the initiator or its CHAP secret",
+        )
+        .error(Kind::Unreachable, "the portal does not answer")
+        .example("local lun = iscsi.login(target)")
+        .run(|call| async move {
+            let Login {
+                target,
+                timeout,
+                digests,
+            } = call.decode()?;
+            // The target refuses an owner with an older fence than the newest it has seen.
+            let initiator = format!("{}:f{}", target.initiator, call.run.fence);
+            let mut options = LoginOptions::new(target.portal(), &target.iqn, initiator);
+            options.lun = target.lun;
+            options.chap = target.chap(&call).await?;
+            options.login_timeout = timeout.duration();
+            options.digests = match digests.as_str() {
+                "none" => Digests::None,
+                "required" => Digests::Required,
+                _ => Digests::Preferred,
+            };
+            let session = Session::login(options).await?;
+            let mut reply = Reply::default();
+            reply.value = reply.hold(LiveValue::Handle(std::sync::Arc::new(Disk(session))));
+            Ok(reply)
+        }),
+    );
+}
+
+#[derive(Deserialize)]
+struct Blocks {
+    lun: LiveRef,
+    lba: u64,
+    #[serde(default)]
+    blocks: u32,
+    #[serde(default)]
+    hex: String,
+}
+
+/// Most bytes that one raw read or write carries through Lua.
+const MAX_RAW_BYTES: u64 = 1 << 20;
+
+fn blocks(registry: &mut Registry) {
+    let spec = |name, class, summary| {
+        FnSpec::new("iscsi", name, class, summary)
+            .subject("lun", SESSION, "as `iscsi.login` returns it")
+            .required("lba", Ty::Integer, "first block")
+    };
+    registry.add(
+        spec(
+            "read",
+            Class::Read,
+            "Reads blocks; for looks at labels and tables, not for images.",
+        )
+        .default("blocks", Ty::Integer, 1, "how many, 1 MiB at most")
+        .returns(Ty::String, "the bytes in hex")
+        .example("iscsi.read(lun, { lba = 0 }):sub(-4)   --> 55aa")
+        .run(|call| async move {
+            let args: Blocks = call.decode()?;
+            let bytes = with_disk(&call, &args.lun, async |disk| {
+                let wanted = u64::from(args.blocks) * u64::from(disk.block_bytes());
+                if wanted > MAX_RAW_BYTES {
+                    return Err(Error::new(Kind::Limit, "more than 1 MiB in one read"));
+                }
+                disk.read(args.lba, args.blocks).await
+            });
+            Ok(Value::from(hex::encode(bytes.await?)).into()) as Result<Reply>
+        }),
+    );
+    registry.add(
+        spec(
+            "write",
+            Class::Effect,
+            "Writes blocks; for labels and tables, not for images.",
+        )
+        .required("hex", Ty::String, "whole blocks in hex, 1 MiB at most")
+        .example("iscsi.write(lun, { lba = 0, hex = (\"00\"):rep(512) })")
+        .run(|call| async move {
+            let args: Blocks = call.decode()?;
+            let bytes = hex::decode(&args.hex)
+                .map_err(|e| Error::new(Kind::Invalid, format!("`hex`: {e}")))?;
+            with_disk(&call, &args.lun, async |disk| {
+                let block = usize::try_from(disk.block_bytes()).unwrap_or(512);
+                if bytes.is_empty() || bytes.len() % block != 0 {
+                    let message = format!("`hex` must be whole blocks of {block} bytes");
+                    return Err(Error::new(Kind::Invalid, message));
+                }
+                call.run.guard()?;
+                disk.write(args.lba, bytes.into()).await
+            })
+            .await?;
+            Ok(Reply::default())
+        }),
+    );
+}
+
+#[derive(Deserialize)]
+struct Lun1 {
+    lun: LiveRef,
+}
+
+fn ends(registry: &mut Registry) {
+    registry.add(
+        FnSpec::new("iscsi", "info", Class::Read, "Tells what the disk is.")
+            .subject("lun", SESSION, "as `iscsi.login` returns it")
+            .returns(
+                Ty::Any,
+                "`bytes`, `block_bytes`, `vendor`, `product`, `serial`, `unmap_zeroes`",
+            )
+            .example("iscsi.info(lun).bytes   --> 4294967296")
+            .run(|call| async move {
+                let Lun1 { lun } = call.decode()?;
+                let info =
+                    with_disk(&call, &lun, async |disk| Ok(disk.0.lun_info().clone())).await?;
+                Ok(json!({
+                    "bytes": info.bytes(),
+                    "block_bytes": info.block_bytes,
+                    "vendor": info.vendor,
+                    "product": info.product,
+                    "serial": info.serial,
+                    "unmap_zeroes": info.unmap_zeroes,
+                })
+                .into()) as Result<Reply>
+            }),
+    );
+    registry.add(
+        FnSpec::new(
+            "iscsi",
+            "flush",
+            Class::Effect,
+            "Waits until all writes are on the medium.",
+        )
+        .subject("lun", SESSION, "as `iscsi.login` returns it")
+        .example("iscsi.flush(lun)")
+        .run(|call| async move {
+            let Lun1 { lun } = call.decode()?;
+            with_disk(&call, &lun, async |disk| disk.flush().await).await?;
+            Ok(Reply::default())
+        }),
+    );
+    registry.add(
+        FnSpec::new(
+            "iscsi",
+            "logout",
+            Class::Effect,
+            "Closes a session; a closed one is fine.",
+        )
+        .subject("lun", SESSION, "as `iscsi.login` returns it")
+        .example("iscsi.logout(lun)")
+        .run(|call| async move {
+            let Lun1 { lun } = call.decode()?;
+            let closing = with_disk(&call, &lun, async |disk| {
+                disk.close().await;
+                Ok(())
+            });
+            drop(tokio::time::timeout(Duration::from_secs(10), closing).await);
+            Ok(Reply::default())
+        }),
+    );
+}

@@ -1,0 +1,308 @@
+//! `ramdisk`: the deploy ramdisk's call and its end.
+
+use super::args::Seconds;
+use super::site::{Site, read_text};
+use crate::clock;
+use crate::engine::{Call, Class, LiveRef, LiveValue, Reply};
+use crate::error::{Error, Kind, Result};
+use crate::lua::spec::{FnSpec, Record, Registry, Ty};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+
+/// Name under which the listener keeps the callback for its run.
+pub const CALLBACK: &str = "pass_deploy_info";
+/// Where the ramdisk waits for the end.
+const DONE_PORT: u16 = 10000;
+
+pub(super) const TARGET: Record = Record {
+    name: "Target",
+    doc: "A disk that a ramdisk exports.",
+    fields: &[
+        ("address", Ty::String, "the node's address"),
+        ("port", Ty::Integer, "of its iSCSI portal"),
+        ("iqn", Ty::String, "name of the target"),
+        ("lun", Ty::Integer, "number of the disk"),
+        (
+            "initiator",
+            Ty::String,
+            "the name we log in with; the fence is added to it",
+        ),
+        ("chap_user", Ty::String, "CHAP name"),
+        ("chap_secret", Ty::Text, "CHAP secret"),
+    ],
+};
+
+const EXPECTED: Record = Record {
+    name: "Expected",
+    doc: "A ramdisk that may call.",
+    fields: &[
+        (
+            "parameters",
+            Ty::Map(&Ty::Text),
+            "for the floppy's `parameters.txt`",
+        ),
+        (
+            "token",
+            Ty::Text,
+            "for the floppy's `token`; the ramdisk sends it back",
+        ),
+        (
+            "files",
+            Ty::Map(&Ty::Text),
+            "further files for the floppy: the CA to trust",
+        ),
+        ("iqn", Ty::String, "name of the target that it will export"),
+        ("initiator", Ty::String, "who may log in"),
+        ("chap_user", Ty::String, "CHAP name"),
+        ("chap_secret", Ty::Text, "CHAP secret"),
+    ],
+};
+
+pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
+    expect(registry, site);
+    registry.add(
+        FnSpec::new(
+            "ramdisk",
+            "wait",
+            Class::Wait,
+            "Waits for the ramdisk's call.",
+        )
+        .subject(
+            "expected",
+            Ty::Record(&EXPECTED),
+            "as `ramdisk.expect` returns it",
+        )
+        .default(
+            "timeout",
+            Ty::Duration,
+            "30m",
+            "how long it may take; survives a crash",
+        )
+        .returns(Ty::Record(&TARGET), "the disk that it exports")
+        .error(Kind::Timeout, "no call came; look at the server's console")
+        .error(
+            Kind::Refused,
+            "the ramdisk reports an error; the message has it",
+        )
+        .example("local target = ramdisk.wait(expected, { timeout = \"15m\" })")
+        .run(|call| async move { wait(&call).await }),
+    );
+    registry.add(
+        FnSpec::new(
+            "ramdisk",
+            "done",
+            Class::Effect,
+            "Tells the ramdisk to reboot the server.",
+        )
+        .subject(
+            "target",
+            Ty::Record(&TARGET),
+            "as `ramdisk.wait` returns it",
+        )
+        .default("timeout", Ty::Duration, "60s", "how long to try")
+        .returns(
+            Ty::Boolean,
+            "false if nobody listened on port 10000 until then",
+        )
+        .example("ramdisk.done(target)   --> true")
+        .run(|call| async move { done(&call).await }),
+    );
+}
+
+fn expect(registry: &mut Registry, site: &Arc<Site>) {
+    let site = site.clone();
+    registry.add(
+        FnSpec::new(
+            "ramdisk",
+            "expect",
+            Class::Live,
+            "Makes the key, names and secrets for one deploy ramdisk and lets its call in.",
+        )
+        .subject("node", Ty::Node, "the server that will boot it")
+        .returns(
+            Ty::Record(&EXPECTED),
+            "what goes on the floppy; the secrets are stored nowhere",
+        )
+        .error(
+            Kind::Invalid,
+            "the configuration does not say how nodes reach this host",
+        )
+        .example("local expected = ramdisk.expect(node)")
+        .run(move |call| {
+            let site = site.clone();
+            async move { make_expected(&site, &call).await }
+        }),
+    );
+}
+
+async fn make_expected(site: &Site, call: &Call) -> Result<Reply> {
+    #[derive(Deserialize)]
+    struct Args {
+        node: String,
+    }
+    let Args { node } = call.decode()?;
+    let uuid = site.node(&node)?.uuid.clone();
+    let api = &site.config().api;
+    let api_url = api.public_url.clone().ok_or_else(|| {
+        Error::new(Kind::Invalid, "api.public_url is not configured")
+            .hint("[api] public_url = \"https://…\" tells ramdisks where to call")
+    })?;
+    let (key, token) = (call.derive("deploy_key"), call.derive("token"));
+    let iqn = format!("iqn.2008-10.org.openstack:{uuid}");
+    let hash = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
+    let (key_hash, token_hash) = (hash(key.expose()), hash(token.expose()));
+    let journal = call.run.journal();
+    journal
+        .expect_callback(
+            &call.run.id,
+            uuid.clone(),
+            key_hash,
+            token_hash,
+            iqn.clone(),
+        )
+        .await?;
+    let initiator = format!("iqn.2026-11.org.flowrun:run-{}", call.run.id);
+    let mut reply = Reply::default();
+    let key = reply.hold(LiveValue::Secret(key));
+    let token = reply.hold(LiveValue::Secret(token));
+    let chap = reply.hold(LiveValue::Secret(call.derive("chap_secret")));
+    let mut files = json!({});
+    if let (Some(path), Some(files)) = (&api.ca_file, files.as_object_mut()) {
+        files.insert("ca.pem".into(), Value::from(read_text(path)?));
+    }
+    reply.value = json!({
+        "parameters": {
+            "deployment_id": uuid,
+            "deployment_key": key,
+            "iscsi_target_iqn": iqn,
+            "iscsi_initiator": initiator,
+            "iscsi_chap_user": "flowrun",
+            "iscsi_chap_secret": chap,
+            "ironic_api_url": api_url.trim_end_matches('/'),
+        },
+        "token": token,
+        "files": files,
+        "iqn": iqn,
+        "initiator": initiator,
+        "chap_user": "flowrun",
+        "chap_secret": chap,
+    });
+    Ok(reply)
+}
+
+#[derive(Deserialize)]
+struct Wait {
+    expected: Expected,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    iqn: String,
+    initiator: String,
+    chap_user: Option<String>,
+    chap_secret: Option<Value>,
+    parameters: serde_json::Map<String, Value>,
+}
+
+/// What the listener keeps of an accepted callback.
+#[derive(Deserialize)]
+struct Callback {
+    address: String,
+    #[serde(default)]
+    iqn: String,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    port: Option<String>,
+    #[serde(default)]
+    lun: Option<String>,
+}
+
+async fn wait(call: &Call) -> Result<Reply> {
+    let Wait { expected } = call.decode()?;
+    // After a crash the key must be let in again before the ramdisk can be heard.
+    if let Some(key) = expected
+        .parameters
+        .get("deployment_key")
+        .and_then(LiveRef::from_value)
+    {
+        call.secret(&key).await?;
+    }
+    let body = heard(call).await?;
+    let callback: Callback = serde_json::from_str(&body)
+        .map_err(|e| Error::new(Kind::Internal, "the kept callback is unreadable").caused_by(&e))?;
+    if !callback.error.is_empty() {
+        return Err(Error::new(
+            Kind::Refused,
+            format!("the ramdisk reports: {}", callback.error),
+        )
+        .target(callback.address)
+        .hint("the server's console shows more"));
+    }
+    let number = |text: Option<String>, otherwise: u64| {
+        text.and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    };
+    Ok(json!({
+        "address": callback.address,
+        "port": number(callback.port, 3260),
+        // Old ramdisks say `iqn-<uuid>` and export just that.
+        "iqn": if callback.iqn.is_empty() { expected.iqn } else { callback.iqn },
+        "lun": number(callback.lun, 1),
+        "initiator": expected.initiator,
+        "chap_user": expected.chap_user,
+        "chap_secret": expected.chap_secret,
+    })
+    .into())
+}
+
+/// Another process may hold the listener, so the message is looked for in the journal.
+async fn heard(call: &Call) -> Result<String> {
+    loop {
+        if let Some(body) = call.run.journal().inbox(&call.run.id, CALLBACK).await? {
+            return Ok(body);
+        }
+        if call.deadline_ms.is_some_and(|at| at <= clock::unix_ms()) {
+            return Err(Error::new(Kind::Timeout, "the ramdisk did not call")
+                .hint("look at the server's console: did it boot the ISO, has it an address?"));
+        }
+        let left = call.time_left(Duration::from_millis(200));
+        tokio::time::sleep(left.min(Duration::from_millis(200))).await;
+    }
+}
+
+#[derive(Deserialize)]
+struct Done {
+    target: DoneTarget,
+    timeout: Seconds,
+}
+
+#[derive(Deserialize)]
+struct DoneTarget {
+    address: String,
+}
+
+async fn done(call: &Call) -> Result<Reply> {
+    let Done { target, timeout } = call.decode()?;
+    let deadline = clock::instant() + timeout.duration();
+    loop {
+        let attempt =
+            tokio::time::timeout(Duration::from_secs(10), say_done(&target.address)).await;
+        if let Ok(Ok(())) = attempt {
+            return Ok(Value::from(true).into());
+        }
+        if clock::instant() >= deadline {
+            return Ok(Value::from(false).into());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn say_done(address: &str) -> std::io::Result<()> {
+    let mut stream = tokio::net::TcpStream::connect((address, DONE_PORT)).await?;
+    stream.write_all(b"done").await?;
+    stream.shutdown().await
+}

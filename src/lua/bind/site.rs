@@ -1,0 +1,141 @@
+//! What primitives reach: configuration, nodes, clients.
+
+use crate::config::{Config, Node, SwiftSection};
+use crate::engine::{Call, Handle};
+use crate::error::{Error, Kind, Result};
+use crate::http::Trust;
+use crate::ilo::{Ilo, IloOptions};
+use crate::image::artifact::ArtifactStore;
+use crate::openstack::swift::{Swift, SwiftAuth, SwiftOptions};
+use crate::secret::Secret;
+use futures_util::future::BoxFuture;
+use std::any::Any;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Deadline of one request to an iLO; they are slow.
+const ILO_REQUEST: Duration = Duration::from_secs(60);
+
+/// A site as primitives see it.
+#[derive(Debug, Default)]
+pub struct Site {
+    config: Config,
+    swift: OnceLock<Swift>,
+}
+
+impl Site {
+    /// Over this configuration. Nothing is opened before it is used.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            swift: OnceLock::new(),
+        }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn node(&self, name: &str) -> Result<&Node> {
+        self.config.node(name)
+    }
+
+    pub(super) fn artifacts(&self) -> Result<ArtifactStore> {
+        ArtifactStore::open(&self.config.state_dir().join("artifacts"))
+    }
+
+    /// The client of the object store, made at first use.
+    pub(super) fn swift(&self) -> Result<&Swift> {
+        if let Some(swift) = self.swift.get() {
+            return Ok(swift);
+        }
+        let section = self.config.swift.as_ref().ok_or_else(|| {
+            Error::new(Kind::Invalid, "no object store is configured")
+                .hint("add [swift] with auth_url, user and key to flowrun.toml, or use --lab")
+        })?;
+        let swift = Swift::new(swift_options(section)?)?;
+        Ok(self.swift.get_or_init(|| swift))
+    }
+
+    /// The node's iLO. One session serves all calls of a run and is closed at its end.
+    pub(super) async fn ilo(&self, call: &Call, name: &str) -> Result<Arc<Ilo>> {
+        let shared = format!("ilo {name}");
+        if let Some(handle) = call.run.shared(&shared)
+            && let Some(session) = (&*handle as &dyn Any).downcast_ref::<IloSession>()
+        {
+            return Ok(session.0.clone());
+        }
+        let info = &self.node(name)?.driver_info;
+        let trust = match (&info.ilo_ca_file, info.ilo_insecure) {
+            (_, true) => {
+                call.run.log(
+                    "warn",
+                    "",
+                    &format!("the iLO of {name} is not verified (ilo_insecure)"),
+                );
+                Trust::Insecure
+            }
+            (Some(path), false) => Trust::Ca(read_text(path)?),
+            (None, false) => Trust::System,
+        };
+        let password = std::fs::read_to_string(&info.ilo_password_file)
+            .map_err(|e| Error::io(&info.ilo_password_file, "read the iLO password", &e))?;
+        let address = &info.ilo_address;
+        let base_url = if address.contains("://") {
+            address.clone()
+        } else {
+            format!("https://{address}")
+        };
+        let options = IloOptions {
+            base_url,
+            username: info.ilo_username.clone(),
+            password: Secret::new(password.trim_end_matches(['\r', '\n'])),
+            trust,
+            timeout: ILO_REQUEST,
+        };
+        let ilo = Arc::new(Ilo::connect(options).await?);
+        call.run.share(&shared, Arc::new(IloSession(ilo.clone())));
+        Ok(ilo)
+    }
+}
+
+#[derive(Debug)]
+struct IloSession(Arc<Ilo>);
+
+impl Handle for IloSession {
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if let Err(error) = self.0.close().await {
+                tracing::warn!(host = self.0.host(), %error, "the iLO session was not closed");
+            }
+        })
+    }
+}
+
+fn swift_options(section: &SwiftSection) -> Result<SwiftOptions> {
+    let trust = match &section.ca_file {
+        Some(path) => Trust::Ca(read_text(path)?),
+        None => Trust::System,
+    };
+    let auth = SwiftAuth::V1 {
+        auth_url: section.auth_url.clone(),
+        user: section.user.clone(),
+        key: section.key.read()?,
+    };
+    let temp_url_key = section
+        .temp_url_key
+        .as_ref()
+        .map(crate::config::SecretSource::read);
+    Ok(SwiftOptions {
+        temp_url_key: temp_url_key.transpose()?,
+        ..SwiftOptions::new(auth, trust)
+    })
+}
+
+pub(super) fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", &e))
+}
