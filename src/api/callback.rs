@@ -78,7 +78,7 @@ async fn accept(api: &Api, uuid: &str, headers: &HeaderMap, body: &[u8]) -> Resu
         ));
     }
     let info = parse(body)?;
-    let expected = api.journal.expected(uuid).await.map_err(broken)?;
+    let expected = api.journal.expected(uuid).await.map_err(|e| broken(&e))?;
     if expected.is_empty() {
         let message = format!("node {uuid} does not wait for a deploy ramdisk");
         return Err(refuse(StatusCode::CONFLICT, message));
@@ -98,7 +98,7 @@ async fn accept(api: &Api, uuid: &str, headers: &HeaderMap, body: &[u8]) -> Resu
         .journal
         .deliver(&run.run, CALLBACK, kept.clone())
         .await
-        .map_err(broken)?;
+        .map_err(|e| broken(&e))?;
     if first == kept {
         return Ok(());
     }
@@ -178,7 +178,7 @@ fn check_contents(
 }
 
 /// 503 makes the ramdisk try again.
-fn broken(error: Error) -> Refusal {
+fn broken(error: &Error) -> Refusal {
     let status = match error.kind() {
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::SERVICE_UNAVAILABLE,
