@@ -73,6 +73,17 @@ async fn keeps_objects_and_what_is_said_of_them() {
     );
     assert_eq!(info.content_type, "application/x-iso9660-image");
 
+    let empty = site.dir.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    let uploaded = swift
+        .upload("c", "empty", Body::File(empty), create())
+        .await
+        .unwrap();
+    assert_eq!(
+        (uploaded.bytes, uploaded.etag.as_str()),
+        (0, "d41d8cd98f00b204e9800998ecf8427e")
+    );
+
     assert!(swift.delete("c", "boot-1").await.unwrap());
     assert!(!swift.delete("c", "boot-1").await.unwrap());
     assert_eq!(swift.head("c", "boot-1").await.unwrap(), None);
@@ -512,6 +523,9 @@ async fn errors_say_what_to_do() {
 /// On one thread, so that its subscriber sees the server's tasks too.
 #[tokio::test(flavor = "current_thread")]
 async fn logs_paths_but_no_secrets() {
+    // With one dispatcher alive, tracing remembers for all threads what the first thread at an
+    // event says, and another test's thread says no; with two it asks both.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let captured = Captured::default();
     let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt()

@@ -135,6 +135,8 @@ impl Swift {
             .await
             .map_err(|e| Error::new(Kind::Internal, "hashing failed").caused_by(&e))?;
         headers.insert(ETAG, header(&etag)?);
+        // hyper leaves it out for nothing, and Swift wants it.
+        headers.insert(CONTENT_LENGTH, length.into());
         let deadline = self.transfer_deadline(length);
         let response = self
             .call(path.doing("swift.upload"), |client, session| {
@@ -159,6 +161,10 @@ impl Swift {
         let bytes = found
             .map_err(|e| doing.name(Error::io(file, "read", &e)))?
             .len();
+        if bytes == 0 {
+            // hyper would not touch the stream, and so nothing be hashed.
+            return self.put_bytes(path, headers, Bytes::new()).await;
+        }
         headers.insert(CONTENT_LENGTH, bytes.into());
         let deadline = self.transfer_deadline(bytes);
         let stall = self.options.stall_timeout;
@@ -285,7 +291,7 @@ impl Reading {
             Source::Open(file) => file,
         };
         let wanted = self.left.min(CHUNK);
-        let mut chunk = Vec::new();
+        let mut chunk = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
         Read::by_ref(&mut file)
             .take(wanted)
             .read_to_end(&mut chunk)?;
