@@ -346,3 +346,39 @@ fn stream_file(
         Ok(Some((chunk, (ahead, progress))))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::TryStreamExt;
+
+    async fn streamed(content: &[u8], announced: u64) -> (io::Result<Vec<Bytes>>, Arc<Progress>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, content).unwrap();
+        let progress = Arc::new(Progress::default());
+        let stream = stream_file(file.path().to_owned(), announced, Arc::clone(&progress));
+        (stream.try_collect().await, progress)
+    }
+
+    #[tokio::test]
+    async fn streams_and_hashes_what_was_announced() {
+        let content = vec![7; 2_500_000];
+        for announced in [1, 1 << 20, 2_500_000] {
+            let (chunks, progress) = streamed(&content, announced).await;
+            let sent = usize::try_from(announced).unwrap();
+            assert_eq!(chunks.unwrap().concat(), content[..sent]);
+            let md5 = hex::encode(Md5::digest(&content[..sent]));
+            assert_eq!(progress.take_md5(), Some(md5));
+            assert_eq!(progress.sent.load(Ordering::Relaxed), announced);
+        }
+    }
+
+    #[tokio::test]
+    async fn notices_a_file_that_shrinks() {
+        let (chunks, progress) = streamed(&[7; 2_000_000], 2_500_000).await;
+        assert_eq!(chunks.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let failure = progress.take_failure().unwrap();
+        assert!(failure.to_string().contains("became shorter"));
+        assert_eq!(progress.take_md5(), None);
+    }
+}
