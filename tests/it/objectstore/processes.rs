@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 /// Set for the child that is killed.
 const ROOT: &str = "FLOWRUN_TEST_STORE_ROOT";
@@ -20,6 +20,16 @@ const ROOT: &str = "FLOWRUN_TEST_STORE_ROOT";
 const MEASURED: &str = "FLOWRUN_TEST_MEASURED";
 /// Set by whoever wants to see more than 64 MiB.
 const MIB: &str = "FLOWRUN_TEST_TRANSFER_MIB";
+
+/// A process that gets SIGKILL when this is dropped, by a failed test too.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
 
 /// What the child does: serves the store until it is killed.
 async fn serve_until_killed(root: &Path) {
@@ -41,12 +51,9 @@ async fn kill_9_leaves_whole_objects_only() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("store");
     let mut command = child("objectstore::processes::kill_9_leaves_whole_objects_only");
-    let mut server = command
-        .env(ROOT, &root)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let server = command.env(ROOT, &root).stdout(Stdio::piped()).spawn();
+    let mut server = Killed(server.unwrap());
+    let mut lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
     let address = lines.find_map(|line| {
         line.unwrap()
             .strip_prefix("listening on ")
@@ -84,8 +91,7 @@ async fn kill_9_leaves_whole_objects_only() {
         answer = upload => panic!("an answer to half an upload: {answer:?}"),
         () = arrived => {}
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
+    drop(server);
     assert!(
         bytes_in(&tmp) >= 2 << 20,
         "the dead process cannot have cleaned up"
