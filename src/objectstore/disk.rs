@@ -394,6 +394,30 @@ mod tests {
         assert_eq!(files(root.path()), 6);
     }
 
+    /// Among the metadata are keys that sign temporary URLs.
+    #[test]
+    fn files_are_their_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let (disk, _) = Disk::open(&root.path().join("store")).unwrap();
+        disk.put_account(&Account::default()).unwrap();
+        disk.put_container(&container("c")).unwrap();
+        put(&disk, "o", b"x");
+        let mut folders = vec![root.path().join("store")];
+        while let Some(folder) = folders.pop() {
+            let mode = folder.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}", folder.display());
+            folders.extend(
+                entries(&folder)
+                    .unwrap()
+                    .into_iter()
+                    .filter(|path| path.is_dir()),
+            );
+        }
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&root.path().join("store/account.json")), 0o600);
+    }
+
     #[test]
     fn one_process_at_a_time() {
         let root = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// Received chunks that may wait to be hashed and written; one is a TLS record or a few.
-const WAITING: usize = 32;
+const WAITING: usize = 8;
 /// Stands in for no deadline where a deadline of our own is kept.
 const LONG: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 

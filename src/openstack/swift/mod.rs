@@ -375,6 +375,26 @@ fn check_container(name: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    /// Whoever runs many of them moves them between threads.
+    #[test]
+    fn operations_are_send() {
+        fn is_send(_: impl Send) {}
+        let auth = SwiftAuth::V1 {
+            auth_url: String::new(),
+            user: String::new(),
+            key: Secret::default(),
+        };
+        let swift = Swift::new(SwiftOptions::new(auth, Trust::Insecure)).unwrap();
+        let body = Body::Bytes(bytes::Bytes::new());
+        is_send(swift.upload("c", "o", body, UploadOptions::default()));
+        is_send(swift.download("c", "o", "to".as_ref()));
+        is_send(swift.head("c", "o"));
+        is_send(swift.set_metadata("c", "o", &BTreeMap::new()));
+        is_send(swift.delete("c", "o"));
+        is_send(swift.list("c", ListOptions::default()));
+        is_send(swift.temp_url("c", "o", TempUrlOptions::default()));
+    }
+
     #[test]
     fn refuses_names_that_no_url_can_carry() {
         for (container, object) in [

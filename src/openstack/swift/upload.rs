@@ -135,6 +135,8 @@ impl Swift {
             .await
             .map_err(|e| Error::new(Kind::Internal, "hashing failed").caused_by(&e))?;
         headers.insert(ETAG, header(&etag)?);
+        // hyper leaves it out for nothing, and Swift wants it.
+        headers.insert(CONTENT_LENGTH, length.into());
         let deadline = self.transfer_deadline(length);
         let response = self
             .call(path.doing("swift.upload"), |client, session| {
@@ -159,6 +161,10 @@ impl Swift {
         let bytes = found
             .map_err(|e| doing.name(Error::io(file, "read", &e)))?
             .len();
+        if bytes == 0 {
+            // hyper would not touch the stream, and so nothing be hashed.
+            return self.put_bytes(path, headers, Bytes::new()).await;
+        }
         headers.insert(CONTENT_LENGTH, bytes.into());
         let deadline = self.transfer_deadline(bytes);
         let stall = self.options.stall_timeout;
@@ -285,7 +291,7 @@ impl Reading {
             Source::Open(file) => file,
         };
         let wanted = self.left.min(CHUNK);
-        let mut chunk = Vec::new();
+        let mut chunk = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
         Read::by_ref(&mut file)
             .take(wanted)
             .read_to_end(&mut chunk)?;
@@ -339,4 +345,40 @@ fn stream_file(
         let ahead = tokio::task::spawn_blocking(|| reading.next());
         Ok(Some((chunk, (ahead, progress))))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::TryStreamExt;
+
+    async fn streamed(content: &[u8], announced: u64) -> (io::Result<Vec<Bytes>>, Arc<Progress>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, content).unwrap();
+        let progress = Arc::new(Progress::default());
+        let stream = stream_file(file.path().to_owned(), announced, Arc::clone(&progress));
+        (stream.try_collect().await, progress)
+    }
+
+    #[tokio::test]
+    async fn streams_and_hashes_what_was_announced() {
+        let content = vec![7; 2_500_000];
+        for announced in [1, 1 << 20, 2_500_000] {
+            let (chunks, progress) = streamed(&content, announced).await;
+            let sent = usize::try_from(announced).unwrap();
+            assert_eq!(chunks.unwrap().concat(), content[..sent]);
+            let md5 = hex::encode(Md5::digest(&content[..sent]));
+            assert_eq!(progress.take_md5(), Some(md5));
+            assert_eq!(progress.sent.load(Ordering::Relaxed), announced);
+        }
+    }
+
+    #[tokio::test]
+    async fn notices_a_file_that_shrinks() {
+        let (chunks, progress) = streamed(&[7; 2_000_000], 2_500_000).await;
+        assert_eq!(chunks.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let failure = progress.take_failure().unwrap();
+        assert!(failure.to_string().contains("became shorter"));
+        assert_eq!(progress.take_md5(), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! A real store whose answers a layer in front of it breaks, one fault a request.
 
-use super::site::{Site, files, pattern};
+use super::site::{Site, eventually, files, pattern};
 use super::{bytes, create};
 use axum::Router;
 use axum::body::Body as HttpBody;
@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What happens to one request.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,8 @@ enum Fault {
     Hang,
     /// The connection is cut after so many bytes of the answer's body.
     Cut(usize),
+    /// The same, but not before the test says so.
+    CutLater(usize),
     /// Nothing comes after so many bytes of the answer's body.
     Stall(usize),
     /// The first byte of the answer's body is changed.
@@ -41,6 +44,7 @@ struct Faults {
     method: Method,
     plan: Arc<Mutex<VecDeque<Fault>>>,
     seen: Arc<Mutex<u32>>,
+    cut: Arc<Notify>,
 }
 
 impl Faults {
@@ -49,6 +53,7 @@ impl Faults {
             method,
             plan: Arc::new(Mutex::new(plan.into_iter().collect())),
             seen: Arc::default(),
+            cut: Arc::default(),
         }
     }
 
@@ -81,18 +86,25 @@ async fn inject(State(faults): State<Faults>, request: Request, next: Next) -> R
         }
         Some(fault) => {
             let (head, body) = next.run(request).await.into_parts();
-            Response::from_parts(head, damaged(body, fault).await)
+            Response::from_parts(head, damaged(body, fault, faults.cut).await)
         }
     }
 }
 
-async fn damaged(body: HttpBody, fault: Fault) -> HttpBody {
+async fn damaged(body: HttpBody, fault: Fault, cut: Arc<Notify>) -> HttpBody {
     let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let some = |n: usize| stream::iter([Ok::<_, io::Error>(whole.slice(..n))]);
     match fault {
         Fault::Cut(n) => {
             let cut = async {
                 tokio::task::yield_now().await; // a pause, in which hyper sends what it has
+                Err(io::ErrorKind::ConnectionReset.into())
+            };
+            HttpBody::from_stream(some(n).chain(stream::once(cut)))
+        }
+        Fault::CutLater(n) => {
+            let cut = async move {
+                cut.notified().await;
                 Err(io::ErrorKind::ConnectionReset.into())
             };
             HttpBody::from_stream(some(n).chain(stream::once(cut)))
@@ -210,16 +222,15 @@ async fn a_cut_download_goes_on_where_it_broke() {
 
 #[tokio::test]
 async fn a_download_never_mixes_two_objects() {
-    let faults = Faults::new(Method::GET, [Fault::Stall(300_000)]);
+    let faults = Faults::new(Method::GET, [Fault::CutLater(300_000)]);
     let site = faults.site();
-    let swift = impatient(&site);
+    let swift = site.client();
     put(&swift, &pattern(1_000_000)).await;
     let new = vec![7; 900_000];
     let replaced = async {
-        while faults.seen() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually("the download has begun", || faults.seen() == 1).await;
         put(&swift, &new).await;
+        faults.cut.notify_one();
     };
     let (downloaded, ()) = tokio::join!(download(&site, &swift), replaced);
     assert!(downloaded.unwrap() == new);

@@ -217,17 +217,10 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Starts this test binary again for one ignored test, in a process that may be killed or
-/// measured.
+/// This test binary again for one test, in a process that may be killed or measured.
 pub(crate) fn child(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([
-        "--exact",
-        test,
-        "--ignored",
-        "--nocapture",
-        "--test-threads=1",
-    ]);
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
     command
 }
 
