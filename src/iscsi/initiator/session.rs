@@ -7,6 +7,7 @@ use crate::iscsi::error::{Error, Failure, Result};
 use crate::iscsi::proto::login::SessionType;
 use crate::iscsi::proto::pdu::{Lun, Status};
 use crate::iscsi::proto::session::{Command, InitiatorSession, Transfer};
+use crate::iscsi::proto::{self, PeerMisbehaved};
 use crate::iscsi::scsi::{Cdb, Sense, SenseKey, unmap_list};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -34,9 +35,11 @@ struct Shared {
     state: Arc<State>,
     driver: mpsc::Sender<Message>,
     info: OnceLock<LunInfo>,
-    /// Data was written since the last flush.
-    dirty: AtomicBool,
-    /// The unit was reset while dirty.
+    /// Counts the commands that change the medium.
+    changes: AtomicU64,
+    /// How many of them the last flush covers.
+    flushed: AtomicU64,
+    /// The unit was reset with changes that no flush covers.
     was_reset: AtomicBool,
     /// The first large write was sent.
     primed: AtomicBool,
@@ -126,7 +129,8 @@ impl Session {
                 state,
                 driver,
                 info: OnceLock::new(),
-                dirty: AtomicBool::new(false),
+                changes: AtomicU64::new(0),
+                flushed: AtomicU64::new(0),
                 was_reset: AtomicBool::new(false),
                 primed: AtomicBool::new(false),
                 no_write_same: AtomicBool::new(false),
@@ -253,11 +257,11 @@ impl Session {
                 let length = u32::try_from(length_of(blocks)).unwrap_or(u32::MAX);
                 let cdb = Cdb::Read { lba, blocks };
                 let data = self.run("READ(16)", cdb, Transfer::In(length)).await?;
-                if data.len() as u64 == u64::from(length) {
-                    return Ok(data);
+                if data.len() as u64 != u64::from(length) {
+                    let what = PeerMisbehaved::Data("a read gave fewer bytes than asked for");
+                    return Err(proto::Error::from(what).into());
                 }
-                let text = format!("unit gave {} of {length} bytes at lba {lba}", data.len());
-                Err(Failure::lost(text))
+                Ok(data)
             })
             .buffered(CONCURRENCY);
         if blocks <= transfer {
@@ -327,21 +331,20 @@ impl Session {
 
     async fn synchronize(&self) -> Result<(), Failure> {
         let shared = &self.shared;
-        shared.dirty.store(false, Ordering::Relaxed);
+        let changes = shared.changes.load(Ordering::Acquire);
         let (lba, blocks) = (0, 0); // the whole unit
         let cdb = Cdb::SynchronizeCache { lba, blocks };
-        let flushed = match self.run("SYNCHRONIZE CACHE", cdb, Transfer::None).await {
+        match self.run("SYNCHRONIZE CACHE", cdb, Transfer::None).await {
+            Ok(_) => {}
             // A unit without a cache may not have the command either (SBC-4 section 4.15).
-            Err(failure) if is_illegal(&failure) => Ok(()),
-            other => other.map(drop),
-        };
-        if flushed.is_err() {
-            shared.dirty.store(true, Ordering::Relaxed);
+            Err(failure) if is_illegal(&failure) => {}
+            Err(failure) => return Err(failure),
         }
-        if shared.was_reset.load(Ordering::Relaxed) {
+        if shared.was_reset.load(Ordering::Acquire) {
             return Err(Failure::Reset);
         }
-        flushed
+        shared.flushed.fetch_max(changes, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Runs commands that change the medium, several at a time, until all are done or one fails.
@@ -352,7 +355,7 @@ impl Session {
     ) -> Result<(), Failure> {
         stream::iter(commands)
             .map(|(cdb, transfer)| async move {
-                self.shared.dirty.store(true, Ordering::Relaxed);
+                self.shared.changes.fetch_add(1, Ordering::AcqRel);
                 self.run(name, cdb, transfer).await.map(drop)
             })
             .buffer_unordered(CONCURRENCY)
@@ -436,8 +439,10 @@ impl Session {
 
     /// A unit that was reset has perhaps lost what it had not yet written out.
     fn note_reset(&self, sense: Sense) -> Result<(), Failure> {
-        if sense.is_reset() && self.shared.dirty.load(Ordering::Relaxed) {
-            self.shared.was_reset.store(true, Ordering::Relaxed);
+        let shared = &self.shared;
+        let changes = shared.changes.load(Ordering::Acquire);
+        if sense.is_reset() && changes != shared.flushed.load(Ordering::Acquire) {
+            shared.was_reset.store(true, Ordering::Release);
             return Err(Failure::Reset);
         }
         Ok(())

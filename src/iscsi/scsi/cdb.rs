@@ -65,13 +65,6 @@ pub enum Cdb {
         /// FUA: on the medium before the status.
         force: bool,
     },
-    /// Check that blocks can be read.
-    Verify {
-        /// First block.
-        lba: u64,
-        /// How many.
-        blocks: u32,
-    },
     /// Write one block again and again.
     WriteSame {
         /// First block.
@@ -108,21 +101,18 @@ mod opcode {
     pub(super) const READ_CAPACITY_10: u8 = 0x25;
     pub(super) const READ_10: u8 = 0x28;
     pub(super) const WRITE_10: u8 = 0x2a;
-    pub(super) const VERIFY_10: u8 = 0x2f;
     pub(super) const SYNCHRONIZE_CACHE_10: u8 = 0x35;
     pub(super) const WRITE_SAME_10: u8 = 0x41;
     pub(super) const UNMAP: u8 = 0x42;
     pub(super) const MODE_SENSE_10: u8 = 0x5a;
     pub(super) const READ_16: u8 = 0x88;
     pub(super) const WRITE_16: u8 = 0x8a;
-    pub(super) const VERIFY_16: u8 = 0x8f;
     pub(super) const SYNCHRONIZE_CACHE_16: u8 = 0x91;
     pub(super) const WRITE_SAME_16: u8 = 0x93;
     pub(super) const SERVICE_ACTION_IN_16: u8 = 0x9e;
     pub(super) const REPORT_LUNS: u8 = 0xa0;
     pub(super) const READ_12: u8 = 0xa8;
     pub(super) const WRITE_12: u8 = 0xaa;
-    pub(super) const VERIFY_12: u8 = 0xaf;
 }
 
 /// SERVICE ACTION of READ CAPACITY (16).
@@ -172,7 +162,6 @@ impl Cdb {
                 cdb = long(opcode::WRITE_16, lba, blocks);
                 cdb[1] = u8::from(force) << 3;
             }
-            Self::Verify { lba, blocks } => cdb = long(opcode::VERIFY_16, lba, blocks),
             Self::WriteSame {
                 lba,
                 blocks,
@@ -242,9 +231,8 @@ impl Cdb {
     /// Commands that name blocks of the medium.
     fn decode_medium(cdb: &[u8; 16]) -> Result<Self, Sense> {
         use opcode::{
-            READ_6, READ_10, READ_12, READ_16, SYNCHRONIZE_CACHE_10, SYNCHRONIZE_CACHE_16,
-            VERIFY_10, VERIFY_12, VERIFY_16, WRITE_6, WRITE_10, WRITE_12, WRITE_16, WRITE_SAME_10,
-            WRITE_SAME_16,
+            READ_6, READ_10, READ_12, READ_16, SYNCHRONIZE_CACHE_10, SYNCHRONIZE_CACHE_16, WRITE_6,
+            WRITE_10, WRITE_12, WRITE_16, WRITE_SAME_10, WRITE_SAME_16,
         };
         let (lba, blocks) = match cdb[0] {
             READ_6 | WRITE_6 => {
@@ -252,13 +240,13 @@ impl Cdb {
                 // A length of 0 means 256 in this form only.
                 (lba, if cdb[4] == 0 { 256 } else { u32::from(cdb[4]) })
             }
-            READ_10 | WRITE_10 | VERIFY_10 | WRITE_SAME_10 | SYNCHRONIZE_CACHE_10 => {
+            READ_10 | WRITE_10 | WRITE_SAME_10 | SYNCHRONIZE_CACHE_10 => {
                 (u64::from(be32(&cdb[2..6])), u32::from(be16(&cdb[7..9])))
             }
-            READ_12 | WRITE_12 | VERIFY_12 => (u64::from(be32(&cdb[2..6])), be32(&cdb[6..10])),
+            READ_12 | WRITE_12 => (u64::from(be32(&cdb[2..6])), be32(&cdb[6..10])),
             _ => ((&cdb[2..10]).get_u64(), be32(&cdb[10..14])),
         };
-        // Protection information (RDPROTECT, WRPROTECT, VRPROTECT) is not ours.
+        // Protection information (RDPROTECT, WRPROTECT) is not ours.
         let plain = cdb[1] & 0xe0 == 0;
         let (unmap, no_data) = (cdb[1] & 0x08 != 0, cdb[1] & 0x01 != 0);
         let anchor = cdb[1] & 0x10 != 0;
@@ -275,10 +263,6 @@ impl Cdb {
                 blocks,
                 force: cdb[1] & 0x08 != 0,
             }),
-            // BYTCHK would compare with data.
-            VERIFY_10 | VERIFY_12 | VERIFY_16 if plain && cdb[1] & 0x06 == 0 => {
-                Ok(Self::Verify { lba, blocks })
-            }
             WRITE_SAME_10 if plain && !anchor && !no_data => Ok(Self::WriteSame {
                 lba,
                 blocks,
@@ -294,10 +278,8 @@ impl Cdb {
             SYNCHRONIZE_CACHE_10 | SYNCHRONIZE_CACHE_16 => {
                 Ok(Self::SynchronizeCache { lba, blocks })
             }
-            READ_10 | READ_12 | READ_16 | WRITE_10 | WRITE_12 | WRITE_16 | VERIFY_10
-            | VERIFY_12 | VERIFY_16 | WRITE_SAME_10 | WRITE_SAME_16 => {
-                Err(Sense::INVALID_FIELD_IN_CDB)
-            }
+            READ_10 | READ_12 | READ_16 | WRITE_10 | WRITE_12 | WRITE_16 | WRITE_SAME_10
+            | WRITE_SAME_16 => Err(Sense::INVALID_FIELD_IN_CDB),
             _ => Err(Sense::INVALID_OPERATION_CODE),
         }
     }

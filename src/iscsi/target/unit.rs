@@ -112,9 +112,6 @@ impl Unit {
             } => {
                 mode_sense(ten, page, subpage, control).map(|data| cut(data, u32::from(allocation)))
             }
-            Cdb::Verify { lba, blocks } => self
-                .check_range(lba, u64::from(blocks))
-                .map(|()| Bytes::new()),
             _ => {
                 return match self.check(cdb, &request) {
                     Ok(()) => Work::Disk(DiskWork {
@@ -236,7 +233,7 @@ impl Unit {
             page::BLOCK_LIMITS => BlockLimits {
                 max_transfer: blocks(u64::from(MAX_TRANSFER)),
                 optimal_transfer: blocks(256 * 1024),
-                max_unmap: blocks(MAX_ZERO),
+                max_unmap: blocks(MAX_ZERO).min(1 << 20),
                 max_unmap_descriptors: MAX_UNMAP_DESCRIPTORS,
                 unmap_granularity: blocks(4096).max(1),
                 max_write_same: MAX_ZERO / block_bytes,

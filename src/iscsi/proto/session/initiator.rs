@@ -346,9 +346,9 @@ impl InitiatorSession {
         if r2t.desired_length > self.params.max_burst {
             return Err(PeerMisbehaved::Data("R2T asks for more than MaxBurstLength").into());
         }
-        let outstanding = self.bursts.iter().filter(|burst| burst.itt == r2t.itt);
-        // Bounds what a target can make us queue, generously.
-        if outstanding.count() > 65_535 {
+        let outstanding = self.bursts.iter().filter(|burst| burst.ttt != RESERVED_TAG);
+        let outstanding = outstanding.filter(|burst| burst.itt == r2t.itt).count();
+        if outstanding >= usize::try_from(self.params.max_outstanding_r2t).unwrap_or(usize::MAX) {
             return Err(PeerMisbehaved::Data("more than MaxOutstandingR2T").into());
         }
         self.bursts.push_back(Burst {

@@ -388,6 +388,12 @@ fn r2ts_outside_of_the_data_are_refused() {
             .handle_pdu(Pdu::bare(r2t(itt, 0, 0, 262_145)))
             .is_err()
     );
+    // One at a time is what was negotiated.
+    let (mut initiator, itt) = sent(write(pattern(20_000, 1), 0));
+    let first = Pdu::bare(r2t(itt, 0, 8192, 512));
+    initiator.handle_pdu(first).unwrap();
+    let second = Pdu::bare(r2t(itt, 1, 8704, 512));
+    assert!(initiator.handle_pdu(second).is_err());
     let (mut initiator, itt) = sent(read(512, 0));
     assert!(
         initiator
