@@ -1,1 +1,62 @@
-//! Image to LUN: planning, writing, verifying.
+//! Image to LUN: writing, verifying, looking at what a disk holds.
+
+pub mod inspect;
+pub mod manifest;
+mod read;
+mod verify;
+mod write;
+
+pub use manifest::Manifest;
+pub use verify::verify;
+pub use write::{WriteOptions, Written, write_whole_disk_image};
+
+use crate::error::Result;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::fmt;
+use std::sync::Arc;
+
+/// A disk behind a command queue. Calls may overlap; the implementation bounds what is in flight.
+pub trait Lun: Send + Sync {
+    /// Size of a block in bytes.
+    fn block_bytes(&self) -> u32;
+    /// Number of blocks.
+    fn blocks(&self) -> u64;
+    /// Writes whole blocks.
+    fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>>;
+    /// Reads whole blocks.
+    fn read(&self, lba: u64, blocks: u32) -> BoxFuture<'_, Result<Bytes>>;
+    /// Makes blocks read as zeros, without sending them where the disk can do that.
+    fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>>;
+    /// Waits until everything written is on the medium.
+    fn flush(&self) -> BoxFuture<'_, Result<()>>;
+}
+
+/// How far a long operation is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the disk that are done, holes included.
+    pub done_bytes: u64,
+    /// Bytes of the disk to do.
+    pub total_bytes: u64,
+}
+
+/// Hears of progress.
+pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// Asked before every chunk; an error stops the writer. It is how a writer that lost its lease
+/// learns that the disk is somebody else's now.
+#[derive(Clone)]
+pub struct Guard(pub Arc<dyn Fn() -> Result<()> + Send + Sync>);
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self(Arc::new(|| Ok(())))
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
+}

@@ -1,1 +1,245 @@
-//! HPE iLO management processors: one set of actions over every dialect.
+//! The iLO client: one handle per iLO, one method per primitive.
+//!
+//! A method names what failed (`ilo.attach_vmedia`) and on which iLO. Changing methods take turns,
+//! wait until the iLO shows what they asked for, and give up at their timeout; reading methods
+//! bring back what the iLO says now. Requests to one iLO never overlap. A call that reaches its
+//! timeout takes a last look, and cleans up what it began: it may end some seconds later.
+//!
+//! iLO 5 and newer are driven over Redfish.
+
+mod deadline;
+pub(crate) mod mask;
+pub mod model;
+mod redfish;
+
+use crate::error::{Error, Kind, Result};
+use crate::http::Trust;
+use crate::secret::Secret;
+use deadline::Deadline;
+use model::{
+    BootDevice, BootMode, BootOverride, Device, IloInfo, License, PostState, PowerState,
+    PowerTarget, VmediaDevice,
+};
+use redfish::Redfish;
+use serde_json::Value;
+use std::future::Future;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// How to reach an iLO.
+#[derive(Debug, Clone)]
+pub struct IloOptions {
+    /// `https://host[:port]`.
+    pub base_url: String,
+    /// User name of the iLO account.
+    pub username: String,
+    /// Its password.
+    pub password: Secret,
+    /// Whose certificates are accepted; iLOs come with a self-signed one.
+    pub trust: Trust,
+    /// Longest wait for the answer to one request.
+    pub timeout: Duration,
+}
+
+/// A connected iLO with an open session. [`close`](Self::close) it: sessions are few.
+#[derive(Debug)]
+pub struct Ilo {
+    host: String,
+    redfish: Redfish,
+    /// Held by the method that changes something.
+    turn: Mutex<()>,
+}
+
+impl Ilo {
+    /// Logs in and finds the iLO's resources.
+    ///
+    /// # Errors
+    /// `invalid` for a base URL that is not `https://host[:port]`, `unreachable` and `timeout` if
+    /// nobody answers, `auth` for wrong credentials or an untrusted certificate, `unsupported` if
+    /// it is not an iLO 5 or newer, `limit` if no session is free.
+    pub async fn connect(options: IloOptions) -> Result<Self> {
+        let op = "ilo.connect";
+        let host = redfish::authority(&options.base_url).map_err(|e| e.op(op))?;
+        match Redfish::connect(options).await {
+            Ok(redfish) => Ok(Self {
+                host,
+                redfish,
+                turn: Mutex::new(()),
+            }),
+            Err(error) => Err(error.op(op).target(host)),
+        }
+    }
+
+    /// The iLO's address: host, and port unless it is 443.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Reads who the server is and how it does.
+    ///
+    /// # Errors
+    /// What the iLO says, or `unreachable`.
+    pub async fn info(&self) -> Result<IloInfo> {
+        self.read("ilo.info", self.redfish.info()).await
+    }
+
+    /// Checks that a medium may be inserted by URL.
+    ///
+    /// # Errors
+    /// `unsupported`, naming the licence, if it may not.
+    pub async fn check_vmedia_license(&self) -> Result<License> {
+        self.read(
+            "ilo.check_vmedia_license",
+            self.redfish.check_vmedia_license(),
+        )
+        .await
+    }
+
+    /// Reads the power state.
+    ///
+    /// # Errors
+    /// What the iLO says, or `unreachable`.
+    pub async fn power_state(&self) -> Result<PowerState> {
+        self.read("ilo.power_state", self.redfish.power_state())
+            .await
+    }
+
+    /// Brings the server's power to `target` and waits until the iLO shows it. Does nothing if it
+    /// is there already; [`PowerTarget::Reset`] always acts. A reset is over when the iLO shows
+    /// the server on: POST has only begun then.
+    ///
+    /// # Errors
+    /// `conflict` if the power state does not allow it, `timeout`, `in_doubt` if the answer to a
+    /// reset was lost.
+    pub async fn set_power(&self, target: PowerTarget, timeout: Duration) -> Result<PowerState> {
+        let deadline = Deadline::after(timeout);
+        let change = self.redfish.set_power(target, deadline);
+        self.change("ilo.set_power", deadline, change).await
+    }
+
+    /// Reads the virtual drives.
+    ///
+    /// # Errors
+    /// What the iLO says, or `unreachable`.
+    pub async fn vmedia_status(&self) -> Result<Vec<VmediaDevice>> {
+        self.read("ilo.vmedia_status", self.redfish.vmedia_status())
+            .await
+    }
+
+    /// Inserts the medium at `url` and waits until the iLO shows it as connected. What was in the
+    /// drive is ejected first. If it does not work out, the drive is left empty.
+    ///
+    /// # Errors
+    /// `unsupported` without a licence, `conflict` if a console user holds the drive or another
+    /// image shows up, `timeout` if the iLO accepts the URL but never connects the medium.
+    pub async fn attach_vmedia(
+        &self,
+        device: Device,
+        url: &Secret,
+        timeout: Duration,
+    ) -> Result<VmediaDevice> {
+        let deadline = Deadline::after(timeout);
+        let change = self.redfish.attach(device, url, deadline);
+        self.change("ilo.attach_vmedia", deadline, change).await
+    }
+
+    /// Ejects what is in the drive and waits until the iLO shows it empty. An empty drive is a
+    /// success.
+    ///
+    /// # Errors
+    /// `conflict` if a console user holds the drive, `timeout`.
+    pub async fn eject_vmedia(&self, device: Device, timeout: Duration) -> Result<VmediaDevice> {
+        let deadline = Deadline::after(timeout);
+        let change = self.redfish.eject(device, deadline);
+        self.change("ilo.eject_vmedia", deadline, change).await
+    }
+
+    /// Makes the next boot come from `device` and reads it back. While the server is in POST the
+    /// iLO refuses; this waits for the end of it.
+    ///
+    /// # Errors
+    /// `unsupported` if the server cannot boot from there, `conflict` if POST outlasts `timeout`,
+    /// `timeout` if the iLO accepts the setting but does not show it.
+    pub async fn set_one_time_boot(
+        &self,
+        device: BootDevice,
+        timeout: Duration,
+    ) -> Result<BootOverride> {
+        let deadline = Deadline::after(timeout);
+        let change = self.redfish.set_one_time_boot(device, deadline);
+        self.change("ilo.set_one_time_boot", deadline, change).await
+    }
+
+    /// Reads what overrides the boot order.
+    ///
+    /// # Errors
+    /// What the iLO says, or `unreachable`.
+    pub async fn boot_device(&self) -> Result<BootOverride> {
+        self.read("ilo.boot_device", self.redfish.boot_device())
+            .await
+    }
+
+    /// Reads whether the server boots UEFI or BIOS.
+    ///
+    /// # Errors
+    /// What the iLO says, or `unreachable`.
+    pub async fn boot_mode(&self) -> Result<BootMode> {
+        self.read("ilo.boot_mode", self.redfish.boot_mode()).await
+    }
+
+    /// Reads how far the power-on self test is.
+    ///
+    /// # Errors
+    /// What the iLO says, or `unreachable`.
+    pub async fn post_state(&self) -> Result<PostState> {
+        self.read("ilo.post_state", self.redfish.post_state()).await
+    }
+
+    /// Sends a request of the caller's and brings back the answer, credentials and signatures
+    /// masked. For what has no method here.
+    ///
+    /// # Errors
+    /// `invalid` for a method or path that cannot be sent; otherwise what the iLO says.
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        timeout: Duration,
+    ) -> Result<Value> {
+        let deadline = Deadline::after(timeout);
+        let change = self.redfish.request(method, path, body, deadline);
+        self.change("ilo.request", deadline, change).await
+    }
+
+    /// Deletes the session. Does nothing if none is open; a later call opens a new one.
+    ///
+    /// # Errors
+    /// `unreachable` if the iLO could not be told; it drops idle sessions by itself.
+    pub async fn close(&self) -> Result<()> {
+        self.read("ilo.close", self.redfish.close()).await
+    }
+
+    async fn read<T>(&self, op: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        call.await.map_err(|e| e.op(op).target(self.host.as_str()))
+    }
+
+    /// Waits for its turn before it lets `change` begin.
+    async fn change<T>(
+        &self,
+        op: &str,
+        deadline: Deadline,
+        change: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let in_turn = async {
+            let turn = deadline.bound(self.turn.lock()).await;
+            let _turn = turn.ok_or_else(|| {
+                let message = "another call did not end its change of this iLO in time";
+                Error::new(Kind::Timeout, message).retryable(true)
+            })?;
+            change.await
+        };
+        self.read(op, in_turn).await
+    }
+}

@@ -1,4 +1,9 @@
 //! Disk images in, boot media out: qcow2 and raw sources, FAT floppies, ISO images.
+//!
+//! Bytes and files only. Everything here is synchronous; callers run it in blocking threads.
 
+pub mod artifact;
 pub mod bootsector;
 pub mod iso;
+pub mod source;
+pub mod vfat;

@@ -1,3 +1,4 @@
 //! The simulated site: real servers on loopback, real bytes.
 
 pub mod host;
+pub mod ilo;

@@ -1,1 +1,4 @@
 //! Clients of OpenStack services.
+
+pub mod swift;
+pub mod temp_url;

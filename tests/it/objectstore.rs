@@ -1,1 +1,580 @@
-//! The object store and the Swift client, with python-swiftclient as a second opinion.
+//! The object store and the Swift client, with python-swiftclient and curl as second opinions.
+
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod processes;
+#[cfg(test)]
+mod site;
+
+use bytes::Bytes;
+use flowrun::error::Kind;
+use flowrun::http::Trust;
+use flowrun::openstack::swift::{
+    Body, Entry, ListOptions, Swift, SwiftAuth, TempUrlOptions, UploadOptions,
+};
+use flowrun::secret::Secret;
+use futures_util::future::join_all;
+use reqwest::Method;
+use site::{Captured, KEY, Site, TEMP_URL_KEY, USER, eventually, pattern};
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+fn create() -> UploadOptions {
+    UploadOptions {
+        create_container: true,
+        ..UploadOptions::default()
+    }
+}
+
+fn bytes(text: &'static str) -> Body {
+    Body::Bytes(Bytes::from_static(text.as_bytes()))
+}
+
+#[tokio::test]
+async fn keeps_objects_and_what_is_said_of_them() {
+    let site = Site::new();
+    let swift = site.client();
+    let options = UploadOptions {
+        delete_after: Some(Duration::from_secs(3600)),
+        metadata: [("usage-count".to_owned(), "1".to_owned())].into(),
+        content_type: Some("application/x-iso9660-image".to_owned()),
+        create_container: true,
+    };
+    let uploaded = swift
+        .upload("c", "boot-1", bytes("hello world"), options)
+        .await
+        .unwrap();
+    assert_eq!(uploaded.etag, "5eb63bbbe01eeed093cb22bb8f5acdc3");
+    assert_eq!(uploaded.bytes, 11);
+
+    let info = swift.head("c", "boot-1").await.unwrap().unwrap();
+    assert_eq!((info.bytes, &info.etag), (11, &uploaded.etag));
+    assert_eq!(info.content_type, "application/x-iso9660-image");
+    assert_eq!(info.metadata["usage_count"], "1");
+    let delete_at = info.delete_at.unwrap();
+
+    let changes = BTreeMap::from([
+        ("usage_count".to_owned(), Some("2".to_owned())),
+        ("Node".to_owned(), Some("zürich-7".to_owned())),
+    ]);
+    let now = swift.set_metadata("c", "boot-1", &changes).await.unwrap();
+    let changes = BTreeMap::from([("node".to_owned(), None)]);
+    assert_eq!(now["node"], "zürich-7");
+    let now = swift.set_metadata("c", "boot-1", &changes).await.unwrap();
+    let info = swift.head("c", "boot-1").await.unwrap().unwrap();
+    assert_eq!(info.metadata, now);
+    assert_eq!(now, [("usage_count".to_owned(), "2".to_owned())].into());
+    assert_eq!(
+        info.delete_at,
+        Some(delete_at),
+        "a POST must not drop the expiry"
+    );
+    assert_eq!(info.content_type, "application/x-iso9660-image");
+
+    assert!(swift.delete("c", "boot-1").await.unwrap());
+    assert!(!swift.delete("c", "boot-1").await.unwrap());
+    assert_eq!(swift.head("c", "boot-1").await.unwrap(), None);
+    assert_eq!(swift.head("none", "boot-1").await.unwrap(), None);
+    let error = swift
+        .set_metadata("c", "boot-1", &changes)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "swift.set_metadata(c/boot-1): no such object [not_found]"
+    );
+}
+
+#[tokio::test]
+async fn carries_any_name_and_lets_none_escape() {
+    let site = Site::new();
+    let swift = site.client();
+    let names = [
+        "a//b",
+        "/lead",
+        "trail/",
+        "per%cent %2e%2e",
+        "q?a=1&b#c",
+        "dü/日本",
+        "sp ace+plus",
+        "..a",
+        "back\\slash",
+        "\"quote'",
+        "new\nline",
+    ];
+    let long = "n".repeat(1024);
+    let names: Vec<&str> = names.into_iter().chain([long.as_str()]).collect();
+    for name in &names {
+        let body = Body::Bytes(Bytes::from(name.as_bytes().to_vec()));
+        swift.upload("c ü%", name, body, create()).await.unwrap();
+    }
+    let listed = swift.list("c ü%", ListOptions::default()).await.unwrap();
+    let mut expected = names.clone();
+    expected.sort_unstable();
+    assert_eq!(listed.iter().map(Entry::name).collect::<Vec<_>>(), expected);
+    for name in &names {
+        let to = site.dir.path().join("got");
+        swift.download("c ü%", name, &to).await.unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), name.as_bytes());
+    }
+    // Dots that a client sends as they are stay names.
+    let token = site.token().await;
+    for path in [
+        "/v1/AUTH_flowrun/c%20%C3%BC%25/../../../etc/passwd",
+        "/v1/AUTH_flowrun/../x/y",
+    ] {
+        let url = site.url(path);
+        let put = [
+            "--path-as-is",
+            "--upload-file",
+            "/etc/hostname",
+            "--header",
+            &token,
+            &url,
+        ];
+        let (status, _) = site.fetch(&put).await;
+        let expected = if path.contains("passwd") { 201 } else { 404 };
+        assert_eq!(status, expected, "{path}");
+    }
+    let outside = std::fs::read_dir(site.dir.path()).unwrap().count();
+    assert_eq!(outside, 3, "only store, ca.pem and got");
+}
+
+#[tokio::test]
+async fn lists_in_pages_with_prefix_and_delimiter() {
+    let site = Site::new();
+    let swift = site.client();
+    swift.upload("c", "a", bytes("1"), create()).await.unwrap();
+    for batch in (0..1205).collect::<Vec<u32>>().chunks(64) {
+        let uploads = batch.iter().map(|n| {
+            let name = format!("many/{n:04}");
+            let swift = &swift;
+            async move {
+                swift
+                    .upload("c", &name, bytes("x"), UploadOptions::default())
+                    .await
+            }
+        });
+        for uploaded in join_all(uploads).await {
+            uploaded.unwrap();
+        }
+    }
+    let all = swift.list("c", ListOptions::default()).await.unwrap();
+    assert_eq!(all.len(), 1206);
+    assert!(all.is_sorted_by_key(Entry::name));
+    let options = ListOptions {
+        delimiter: Some("/".to_owned()),
+        ..ListOptions::default()
+    };
+    let top = swift.list("c", options).await.unwrap();
+    assert_eq!(
+        top.iter().map(Entry::name).collect::<Vec<_>>(),
+        ["a", "many/"]
+    );
+    assert!(matches!(&top[1], Entry::Subdir(_)));
+    let options = ListOptions {
+        prefix: Some("many/12".to_owned()),
+        marker: Some("many/1201".to_owned()),
+        limit: Some(2),
+        ..ListOptions::default()
+    };
+    let some = swift.list("c", options).await.unwrap();
+    assert_eq!(
+        some.iter().map(Entry::name).collect::<Vec<_>>(),
+        ["many/1202", "many/1203"]
+    );
+    let error = swift
+        .list("none", ListOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind(), error.on()), (Kind::NotFound, "none"));
+    assert_eq!(site.store.stats().objects, 1206);
+}
+
+#[tokio::test]
+async fn temporary_urls_open_one_object_for_a_while() {
+    let site = Site::new();
+    let swift = site.client();
+    let body = pattern(100_000);
+    let upload = Body::Bytes(Bytes::from(body.clone()));
+    swift
+        .upload("c", "dir/boot ü.iso", upload, create())
+        .await
+        .unwrap();
+    let options = TempUrlOptions {
+        filename: Some("boot.iso".to_owned()),
+        ..TempUrlOptions::default()
+    };
+    let url = swift
+        .temp_url("c", "dir/boot ü.iso", options)
+        .await
+        .unwrap();
+    let url = url.expose();
+    assert!(url.ends_with("&filename=boot.iso"), "{url}");
+
+    assert_eq!(site.fetch(&[url]).await, (200, body.clone()));
+    assert_eq!(
+        site.fetch(&["--range", "0-0", url]).await,
+        (206, body[..1].to_vec())
+    );
+    let range = ["--range", "2048-4095", url];
+    assert_eq!(site.fetch(&range).await, (206, body[2048..4096].to_vec()));
+    let suffix = ["--range", "-1000", url];
+    assert_eq!(site.fetch(&suffix).await, (206, body[99_000..].to_vec()));
+    assert_eq!(site.fetch(&["--range", "100000-", url]).await.0, 416);
+    assert_eq!(
+        site.fetch(&["--range", "0-1,5-6", url]).await,
+        (200, body.clone())
+    );
+
+    let head = site.curl(&["--head", url]).await;
+    let head = String::from_utf8(head.stdout).unwrap().to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(head.contains("content-length: 100000"), "{head}");
+    let named = "content-disposition: attachment; filename=\"boot.iso\"; filename*=utf-8''boot.iso";
+    assert!(head.contains(named), "{head}");
+    assert!(head.contains("accept-ranges: bytes"), "{head}");
+
+    let refusal = (401, b"401 Unauthorized: Temp URL invalid\n".to_vec());
+    for (from, to) in [
+        ("%20%C3%BC.iso", ".iso"),
+        ("temp_url_sig=", "temp_url_sig=0"),
+        ("temp_url_expires=", "temp_url_expires=1"),
+        ("AUTH_flowrun", "AUTH_other"),
+    ] {
+        let changed = url.replace(from, to);
+        assert_ne!(changed, url);
+        assert_eq!(site.fetch(&[&changed]).await, refusal, "{from}");
+    }
+    assert_eq!(
+        site.fetch(&["--upload-file", "/etc/hostname", url]).await,
+        refusal
+    );
+    assert_eq!(site.fetch(&["--request", "DELETE", url]).await, refusal);
+
+    eventually("every read is recorded", || {
+        let readers = site.store.readers("c", "dir/boot ü.iso");
+        readers.len() == 1 && (readers[0].requests, readers[0].range_requests) == (5, 3)
+    })
+    .await;
+    let reader = site.store.readers("c", "dir/boot ü.iso")[0];
+    assert_eq!(reader.peer.to_string(), "127.0.0.1");
+    assert_eq!(reader.bytes, 200_000 + 1 + 2048 + 1000);
+    assert!(
+        site.store
+            .accesses()
+            .iter()
+            .any(|access| access.temp_url && access.status == 401)
+    );
+}
+
+#[tokio::test]
+async fn temporary_urls_for_upload_expire_and_their_keys_rotate() {
+    let site = Site::new();
+    let swift = site.client();
+    swift
+        .upload("c", "o", bytes("old"), create())
+        .await
+        .unwrap();
+    let put = TempUrlOptions {
+        method: Method::PUT,
+        ..TempUrlOptions::default()
+    };
+    let put = swift.temp_url("c", "new", put).await.unwrap();
+    let upload = ["--upload-file", "/etc/hostname", put.expose()];
+    assert_eq!(site.fetch(&upload).await.0, 201);
+    assert_eq!(
+        site.fetch(&[put.expose()]).await.0,
+        401,
+        "a PUT signature must not read"
+    );
+    assert!(swift.head("c", "new").await.unwrap().is_some());
+
+    let brief = TempUrlOptions {
+        ttl: Duration::from_secs(1),
+        ..TempUrlOptions::default()
+    };
+    let brief = swift.temp_url("c", "o", brief).await.unwrap();
+    assert_eq!(site.fetch(&[brief.expose()]).await.0, 200);
+    let waiting = async { while site.fetch(&[brief.expose()]).await.0 != 401 {} };
+    tokio::time::timeout(site::TIMEOUT, waiting)
+        .await
+        .expect("the URL must expire");
+
+    // The account's own keys, first and second, and one of the container.
+    let token = site.token().await;
+    for (place, header) in [
+        ("", "X-Account-Meta-Temp-URL-Key: first"),
+        ("", "X-Account-Meta-Temp-URL-Key-2: second"),
+        ("/c", "X-Container-Meta-Temp-URL-Key: third"),
+    ] {
+        let url = site.url(&format!("/v1/AUTH_flowrun{place}"));
+        let post = [
+            "--request",
+            "POST",
+            "--header",
+            &token,
+            "--header",
+            header,
+            &url,
+        ];
+        assert_eq!(site.fetch(&post).await.0, 204);
+    }
+    for (key, status) in [
+        ("first", 200),
+        ("second", 200),
+        ("third", 200),
+        ("fourth", 401),
+    ] {
+        let mut options = site.options();
+        options.temp_url_key = Some(Secret::new(key));
+        let swift = Swift::new(options).unwrap();
+        let url = swift
+            .temp_url("c", "o", TempUrlOptions::default())
+            .await
+            .unwrap();
+        assert_eq!(site.fetch(&[url.expose()]).await.0, status, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn expired_objects_vanish_from_sight_and_from_disk() {
+    let site = Site::new();
+    let swift = site.client();
+    swift
+        .upload("c", "stays", bytes("1"), create())
+        .await
+        .unwrap();
+    let expiring = |seconds| UploadOptions {
+        delete_after: Some(Duration::from_secs(seconds)),
+        ..UploadOptions::default()
+    };
+    swift
+        .upload("c", "saved", bytes("3"), expiring(600))
+        .await
+        .unwrap();
+    let token = site.token().await;
+    let url = site.url("/v1/AUTH_flowrun/c/saved");
+    let post = ["--request", "POST", "--header", &token, &url];
+    assert_eq!(site.fetch(&post).await.0, 202);
+    let saved = swift.head("c", "saved").await.unwrap().unwrap();
+    assert_eq!(
+        saved.delete_at, None,
+        "a POST without expiry keeps the object for good"
+    );
+    swift
+        .upload("c", "goes", bytes("2"), expiring(1))
+        .await
+        .unwrap();
+    eventually("the expired object's bytes are removed", || {
+        site.data_files() == 2
+    })
+    .await;
+    assert_eq!(swift.head("c", "goes").await.unwrap(), None);
+    let names = swift.list("c", ListOptions::default()).await.unwrap();
+    assert_eq!(
+        names.iter().map(Entry::name).collect::<Vec<_>>(),
+        ["saved", "stays"]
+    );
+}
+
+#[tokio::test]
+async fn only_one_of_many_creates_an_object() {
+    let site = Site::new();
+    site.client()
+        .upload("c", "o", bytes("1"), create())
+        .await
+        .unwrap();
+    let token = site.token().await;
+    let url = site.url("/v1/AUTH_flowrun/c/lock");
+    let put = [
+        "--upload-file",
+        "/etc/hostname",
+        "--header",
+        "If-None-Match: *",
+    ];
+    let put = [&put[..], &["--header", &token, &url]].concat();
+    let answers = join_all((0..8).map(|_| site.fetch(&put))).await;
+    let created = answers.iter().filter(|(status, _)| *status == 201).count();
+    let refused = answers.iter().filter(|(status, _)| *status == 412).count();
+    assert_eq!((created, refused), (1, 7));
+}
+
+#[tokio::test]
+async fn says_why_there_is_no_session() {
+    let site = Site::new();
+    let mut options = site.options();
+    let auth_url = site.url("/auth/v1.0");
+    let user = USER.to_owned();
+    let key = Secret::new("wrong");
+    options.auth = SwiftAuth::V1 {
+        auth_url: auth_url.clone(),
+        user,
+        key,
+    };
+    let error = Swift::new(options)
+        .unwrap()
+        .head("c", "o")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.operation(), error.on()),
+        (Kind::Auth, "swift.log_in", auth_url.as_str())
+    );
+    assert_eq!(
+        error.advice(),
+        Some("check user and key of the object store")
+    );
+
+    let mut options = site.options();
+    options.trust = Trust::Ca(Site::new().ca);
+    let error = Swift::new(options)
+        .unwrap()
+        .head("c", "o")
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Auth, "{error:?}");
+
+    let mut options = site.options();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let auth_url = format!("https://{port}/auth/v1.0");
+    options.auth = SwiftAuth::V1 {
+        auth_url,
+        user: USER.to_owned(),
+        key: Secret::new(KEY),
+    };
+    let error = Swift::new(options)
+        .unwrap()
+        .head("c", "o")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.is_retryable()),
+        (Kind::Unreachable, true)
+    );
+    assert_eq!(error.details()["tries"], 4);
+}
+
+#[tokio::test]
+async fn errors_say_what_to_do() {
+    let site = Site::new();
+    let swift = site.client();
+    let error = swift
+        .upload("none", "o", bytes("1"), UploadOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.operation(), error.on()),
+        (Kind::NotFound, "swift.upload", "none/o")
+    );
+    assert!(
+        error.advice().unwrap().contains("create_container"),
+        "{error:?}"
+    );
+    assert!(
+        error
+            .message()
+            .ends_with("Not Found The resource could not be found."),
+        "{error}"
+    );
+    assert!(
+        error.details()["transaction"]
+            .as_str()
+            .unwrap()
+            .starts_with("tx")
+    );
+
+    let missing = Body::File("/nonexistent/file".into());
+    let error = swift.upload("c", "o", missing, create()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.on()),
+        (Kind::NotFound, "/nonexistent/file")
+    );
+    let bad = UploadOptions {
+        metadata: [("a".to_owned(), "x\r\ny: z".to_owned())].into(),
+        ..create()
+    };
+    let error = swift.upload("c", "o", bytes("1"), bad).await.unwrap_err();
+    assert_eq!((error.kind(), error.on()), (Kind::Invalid, "c/o"));
+    for output in [format!("{swift:?}"), format!("{:?}", site.store)] {
+        assert!(
+            !output.contains(KEY) && !output.contains(TEMP_URL_KEY),
+            "{output}"
+        );
+    }
+}
+
+/// On one thread, so that its subscriber sees the server's tasks too.
+#[tokio::test(flavor = "current_thread")]
+async fn logs_paths_but_no_secrets() {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let site = Site::new();
+    let swift = site.client();
+    swift
+        .upload("c", "boot.iso", bytes("1"), create())
+        .await
+        .unwrap();
+    let url = swift
+        .temp_url("c", "boot.iso", TempUrlOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(site.fetch(&[url.expose()]).await.0, 200);
+    let log = captured.to_string();
+    let ours: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("flowrun::objectstore"))
+        .collect();
+    let get = ours
+        .iter()
+        .find(|line| line.contains("method=GET path=\"/v1/AUTH_flowrun/c/boot.iso\""));
+    assert!(get.is_some_and(|line| line.contains("status=200")), "{log}");
+    let (_, signature) = url.expose().split_once("temp_url_sig=").unwrap();
+    let signature = &signature[..64];
+    for line in ours {
+        for secret in [signature, KEY, TEMP_URL_KEY, "AUTH_tk"] {
+            assert!(!line.contains(secret), "{line}");
+        }
+    }
+}
+
+/// The client of OpenStack's own project against our store: see the script for what it checks.
+#[tokio::test(flavor = "multi_thread")]
+async fn python_swiftclient_agrees() {
+    let python = std::env::var_os("FLOWRUN_TEST_PYTHON")
+        .expect("FLOWRUN_TEST_PYTHON must name a python with python-swiftclient: use tests/run.sh");
+    let site = Site::new();
+    let mut command = Command::new(python);
+    command
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/it/objectstore.py"
+        ))
+        .current_dir(site.dir.path())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("ST_AUTH", site.url("/auth/v1.0"))
+        .env("ST_USER", USER)
+        .env("ST_KEY", KEY)
+        .env("OS_CACERT", site.ca_file());
+    let output = tokio::task::spawn_blocking(move || command.output());
+    let output = output
+        .await
+        .unwrap()
+        .expect("FLOWRUN_TEST_PYTHON must be a python");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{complained}");
+    assert!(said.ends_with("all checks passed\n"), "{said}");
+}

@@ -1,0 +1,500 @@
+//! What an iLO's messages mean.
+//!
+//! iLO 5 and newer answer with a registry name, a version, a key and arguments
+//! (`iLO.2.15.UnableToModifyDuringSystemPOST`); the text is in a registry that has to be fetched.
+//! Only the key decides here: versions differ between firmware releases.
+
+use crate::error::Kind;
+use crate::ilo::mask;
+use serde_json::Value;
+
+/// What a caller has to do about a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Done, or accepted for later.
+    Success,
+    /// The credentials or the session are not accepted.
+    Login,
+    /// The account lacks a privilege.
+    Permission,
+    /// Too many sessions are open.
+    SessionLimit,
+    /// The licence does not cover this.
+    Unlicensed,
+    /// This firmware or server does not have it.
+    Unsupported,
+    /// No such resource.
+    NotFound,
+    /// Power is not as the action needs it.
+    WrongState,
+    /// The same request may succeed later.
+    Busy,
+    /// A medium is in the drive already.
+    MediaPresent,
+    /// No medium is in the drive.
+    NoMedia,
+    /// The request is wrong.
+    BadRequest,
+}
+
+impl Class {
+    /// The kind of error that this class becomes.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Login | Self::Permission => Kind::Auth,
+            Self::SessionLimit => Kind::Limit,
+            Self::Unlicensed | Self::Unsupported => Kind::Unsupported,
+            Self::NotFound => Kind::NotFound,
+            Self::WrongState | Self::Busy | Self::MediaPresent | Self::NoMedia => Kind::Conflict,
+            Self::BadRequest => Kind::Invalid,
+            // Only reached when an iLO says "done" with a failing status.
+            Self::Success => Kind::Protocol,
+        }
+    }
+
+    /// What the operator can do about it.
+    pub(super) fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Login => "check user name and password; the iLO delays logins after a failed one",
+            Self::Permission => "give the account the privilege in the iLO's user administration",
+            Self::SessionLimit => "close open sessions of the iLO, or wait until idle ones expire",
+            Self::Unlicensed => "install an iLO Advanced licence",
+            Self::WrongState => "read the power state and act on what it is now",
+            Self::Busy => "the server may be in POST; try again when it is off or has finished",
+            Self::MediaPresent => "a medium is connected, perhaps from a remote console: eject it",
+            _ => return None,
+        })
+    }
+}
+
+/// Key, class, and the text of the registries of iLO 5 3.11.
+const MESSAGES: &[(&str, Class, &str)] = &[
+    (
+        "Success",
+        Class::Success,
+        "The operation completed successfully.",
+    ),
+    (
+        "Created",
+        Class::Success,
+        "The resource has been created successfully.",
+    ),
+    (
+        "SystemResetRequired",
+        Class::Success,
+        "One or more properties were changed and will not take effect until system is reset.",
+    ),
+    (
+        "OperationAvailableAfterSystemPOST",
+        Class::Success,
+        "Property %1 will be settable after the System BIOS completes POST.",
+    ),
+    (
+        "OperationWillCompleteAfterSystemPOST",
+        Class::Success,
+        "The value for property %1 will be changed after the System BIOS completes POST.",
+    ),
+    (
+        "NoValidSession",
+        Class::Login,
+        "There is no valid session established with the implementation.",
+    ),
+    (
+        "UnauthorizedLoginAttempt",
+        Class::Login,
+        "The login was not successful, because the supplied credentials could not be authorized.",
+    ),
+    (
+        "LoginAttemptDelayed",
+        Class::Login,
+        "The login was not successful, so the service enforces a delay before another login is allowed.",
+    ),
+    (
+        "LoginAttemptDelayedSeconds",
+        Class::Login,
+        "The login was not successful, so the service enforces a %1 second delay before another login is allowed.",
+    ),
+    (
+        "InsufficientPrivilege",
+        Class::Permission,
+        "The account or credentials associated with the current session are not authorized to perform the requested operation.",
+    ),
+    (
+        "SessionLimitExceeded",
+        Class::SessionLimit,
+        "The session establishment did not complete because the number of simultaneous sessions exceeded the maximum number allowed by the implementation.",
+    ),
+    (
+        "LicenseKeyRequired",
+        Class::Unlicensed,
+        "A license key is required to use this operation or feature.",
+    ),
+    (
+        "InvalidLicenseKey",
+        Class::Unlicensed,
+        "The license key is not valid.",
+    ),
+    (
+        "LicenseKeyNotSupported",
+        Class::Unlicensed,
+        "The supplied license key is not supported on this system.",
+    ),
+    (
+        "LicenseKeyDenied",
+        Class::Unlicensed,
+        "The license activation key cannot be installed.  %1",
+    ),
+    (
+        "OneTimePasscodeSent",
+        Class::Unsupported,
+        "A one-time passcode has been sent to: %1  Supply the passcode as the Token in the request to create a Session.",
+    ),
+    (
+        "UnsupportedOperation",
+        Class::Unsupported,
+        "This operation is not supported by RIS for the current system.",
+    ),
+    (
+        "UnsupportedOperationInLegacyBootMode",
+        Class::Unsupported,
+        " This operation is not supported when the system Boot Mode is set to Legacy BIOS.",
+    ),
+    (
+        "UnsupportedOperationInSystemBIOS",
+        Class::Unsupported,
+        "This operation is not supported by the current version of the system BIOS.",
+    ),
+    (
+        "UnsupportedSecurityState",
+        Class::Unsupported,
+        "The operation was not successful due to the current security state of the management processor.",
+    ),
+    (
+        "ActionNotSupported",
+        Class::Unsupported,
+        "The action %1 is not supported by the resource.",
+    ),
+    (
+        "PropertyUnknown",
+        Class::Unsupported,
+        "The property %1 is not valid for this resource.",
+    ),
+    (
+        "PropertyNotWritableOrUnknown",
+        Class::Unsupported,
+        "The property %1 is a read-only property and cannot be assigned a value, or not valid for this resource.",
+    ),
+    (
+        "VirtualMediaIsDisabled",
+        Class::Unsupported,
+        "Virtual Media has been disabled.",
+    ),
+    (
+        "ResourceMissingAtURI",
+        Class::NotFound,
+        "The resource at the URI %1 was not found.",
+    ),
+    (
+        "ResourceNotFound",
+        Class::NotFound,
+        "The requested resource of type %1 named %2 was not found.",
+    ),
+    (
+        "InvalidOperationForSystemState",
+        Class::WrongState,
+        "The operation was not successful due to the current power state.",
+    ),
+    (
+        "SystemPowerOffRequired",
+        Class::WrongState,
+        "To perform this operation, power off the system.",
+    ),
+    (
+        "SystemPowerStateChangeFailed",
+        Class::WrongState,
+        "System power state change failed",
+    ),
+    (
+        "UnableToModifyDuringSystemPOST",
+        Class::Busy,
+        "The value for property %1 cannot be changed while the computer system BIOS is in POST.",
+    ),
+    (
+        "DeviceIsBusy",
+        Class::Busy,
+        "Device communication response was busy.",
+    ),
+    (
+        "ResetInProgress",
+        Class::Busy,
+        "A management processor reset is in progress.",
+    ),
+    (
+        "ServiceTemporarilyUnavailable",
+        Class::Busy,
+        "The service is temporarily unavailable.  Retry in %1 seconds.",
+    ),
+    (
+        "MaxVirtualMediaConnectionEstablished",
+        Class::MediaPresent,
+        "No more Virtual Media connections are available, because the maximum number of connections are already established.",
+    ),
+    (
+        "UnableToModifyAfterVirtualMediaInsert",
+        Class::MediaPresent,
+        "The value for property %1 cannot be changed after virual media image is inserted.",
+    ),
+    (
+        "NoVirtualMediaConnectionAvailable",
+        Class::NoMedia,
+        "No Virtual Media connections exist to perform the operation.",
+    ),
+    (
+        "NoScriptedVirtualMediaConnectionAvailable",
+        Class::NoMedia,
+        "No scripted virtual media connections exist to perform the operation.",
+    ),
+    (
+        "PropertyValueNotInList",
+        Class::BadRequest,
+        "The value %1 for the property %2 is not valid.",
+    ),
+    (
+        "PropertyValueTypeError",
+        Class::BadRequest,
+        "The value %1 for the property %2 is the incorrect property type.",
+    ),
+    (
+        "PropertyValueFormatError",
+        Class::BadRequest,
+        "The value %1 for the property %2 is in a format that is not supported by the property.",
+    ),
+    (
+        "PropertyValueBadParam",
+        Class::BadRequest,
+        "The property value is not valid. %1.",
+    ),
+    (
+        "PropertyMissing",
+        Class::BadRequest,
+        "The property %1 is a required property and must be included in the request.",
+    ),
+    (
+        "ActionParameterMissing",
+        Class::BadRequest,
+        "The action %1 requires that the parameter %2 be present in the request body.",
+    ),
+    (
+        "ActionParameterUnknown",
+        Class::BadRequest,
+        "The action %1 was submitted with the invalid parameter %2.",
+    ),
+    (
+        "MalformedJSON",
+        Class::BadRequest,
+        "The request body submitted is malformed JSON and cannot be parsed by the receiving service.",
+    ),
+    (
+        "UnrecognizedRequestBody",
+        Class::BadRequest,
+        "The service detected a request body with malformed JSON.",
+    ),
+];
+
+/// One message of an answer. Signatures and credentials are masked already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    /// As it was sent (`iLO.2.15.UnableToModifyDuringSystemPOST`).
+    pub(super) id: String,
+    /// Arguments of the text.
+    pub(super) args: Vec<String>,
+    /// The text, if the iLO sent one or the key is known.
+    pub(super) text: String,
+}
+
+impl Message {
+    /// The first message of an answer that is not about success, else the first one.
+    pub(super) fn of(body: &Value) -> Option<Self> {
+        let messages: Vec<Self> = infos(body).filter_map(Self::parse).collect();
+        let failed = |m: &&Self| m.class() != Some(Class::Success);
+        messages
+            .iter()
+            .find(failed)
+            .or_else(|| messages.first())
+            .cloned()
+    }
+
+    fn parse(info: &Value) -> Option<Self> {
+        let sent = |names: &[&str]| names.iter().find_map(|n| info.get(n)?.as_str());
+        let id = mask::text(sent(&["MessageId", "MessageID"])?);
+        let args: Vec<String> = info
+            .get("MessageArgs")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(|arg| mask::text(&arg.as_str().map_or_else(|| arg.to_string(), str::to_owned)))
+            .collect();
+        let known = known(key(&id)).map_or("", |(_, _, text)| text);
+        let text = match sent(&["Message"]) {
+            Some(own) if !own.is_empty() => mask::text(own),
+            _ => fill(known, &args),
+        };
+        Some(Self { id, args, text })
+    }
+
+    /// What it means, if it is known.
+    pub(super) fn class(&self) -> Option<Class> {
+        known(key(&self.id)).map(|(_, class, _)| *class)
+    }
+}
+
+/// Text first: the key alone where the iLO has no words for it.
+impl std::fmt::Display for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.text.trim().trim_end_matches('.');
+        match text.is_empty() {
+            true => f.write_str(&self.id),
+            false => write!(f, "{}: {text}", self.id),
+        }
+    }
+}
+
+fn key(id: &str) -> &str {
+    id.rsplit('.').next().unwrap_or(id)
+}
+
+fn known(key: &str) -> Option<&'static (&'static str, Class, &'static str)> {
+    MESSAGES.iter().find(|(name, ..)| *name == key)
+}
+
+/// The message objects in every place where firmware puts them.
+fn infos(body: &Value) -> impl Iterator<Item = &Value> {
+    let places = [
+        "/error/@Message.ExtendedInfo",
+        "/@Message.ExtendedInfo",
+        "/Messages",
+    ];
+    let arrays = places
+        .into_iter()
+        .filter_map(|place| body.pointer(place)?.as_array());
+    arrays.flatten()
+}
+
+fn fill(text: &str, args: &[String]) -> String {
+    let mut filled = text.to_owned();
+    for (n, arg) in args.iter().enumerate().rev() {
+        filled = filled.replace(&format!("%{}", n + 1), arg);
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn parse(text: &str) -> Message {
+        Message::of(&serde_json::from_str(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn texts_are_those_of_the_captured_registries() {
+        let registries = [
+            include_str!("../../../tests/data/ilo5/messages/Base.json"),
+            include_str!("../../../tests/data/ilo5/messages/iLO.json"),
+        ]
+        .map(|text| serde_json::from_str::<Value>(text).unwrap());
+        for (key, _, text) in MESSAGES {
+            let captured = registries
+                .iter()
+                .find_map(|r| r["Messages"][key]["Message"].as_str());
+            assert_eq!(captured, Some(*text), "{key}");
+        }
+    }
+
+    #[test]
+    fn reads_captured_bodies_in_all_spellings() {
+        let cases = [
+            (
+                include_str!("../../../tests/data/ilo5/messages/ilo5-400-invalid-license-key.json"),
+                "iLO.2.14.InvalidLicenseKey",
+                Class::Unlicensed,
+            ),
+            (
+                include_str!(
+                    "../../../tests/data/ilo5/messages/ilo5-200-system-reset-required.json"
+                ),
+                "iLO.2.15.SystemResetRequired",
+                Class::Success,
+            ),
+            (
+                include_str!("../../../tests/data/ilo5/messages/ilo4-401-no-valid-session.json"),
+                "Base.0.10.NoValidSession",
+                Class::Login,
+            ),
+            (
+                include_str!(
+                    "../../../tests/data/ilo5/messages/ilo4-400-malformed-json-no-odata-header.json"
+                ),
+                "Base.0.10.MalformedJSON",
+                Class::BadRequest,
+            ),
+        ];
+        for (body, id, class) in cases {
+            let message = parse(body);
+            assert_eq!((message.id.as_str(), message.class()), (id, Some(class)));
+        }
+        let message = parse(include_str!(
+            "../../../tests/data/ilo5/messages/ilo6-400-property-value-bad-param.json"
+        ));
+        assert_eq!(
+            message.to_string(),
+            "iLO.2.19.PropertyValueBadParam: \
+             The property value is not valid. Invalid Length. Nonce should be 32 Bytes"
+        );
+    }
+
+    #[test]
+    fn failure_is_found_behind_success() {
+        let body = json!({"error": {"@Message.ExtendedInfo": [
+            {"MessageId": "Base.1.4.Success"},
+            {"MessageId": "iLO.2.14.DeviceIsBusy", "Message": "own words"},
+        ]}});
+        let message = Message::of(&body).unwrap();
+        assert_eq!(message.class(), Some(Class::Busy));
+        assert_eq!(message.text, "own words");
+    }
+
+    #[test]
+    fn a_url_that_comes_back_is_masked() {
+        let body = json!({"error": {"@Message.ExtendedInfo": [{
+            "MessageId": "Base.1.4.PropertyValueFormatError",
+            "MessageArgs": ["https://h/c/o?temp_url_sig=5ec4e7", "Image"],
+        }]}});
+        let message = Message::of(&body).unwrap();
+        assert!(!format!("{message} {message:?}").contains("5ec4e7"));
+        assert!(message.to_string().contains("https://h/c/o?***"));
+    }
+
+    #[test]
+    fn unknown_messages_keep_their_name() {
+        let body = json!({"Messages": [{"MessageID": "iLO.9.9.Novelty", "MessageArgs": [3]}]});
+        let message = Message::of(&body).unwrap();
+        assert_eq!(
+            (message.to_string().as_str(), message.class()),
+            ("iLO.9.9.Novelty", None)
+        );
+        assert_eq!(message.args, ["3"]);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(id in ".{0,40}", args in proptest::collection::vec(".{0,10}", 0..12)) {
+            let body = json!({"error": {"@Message.ExtendedInfo": [
+                {"MessageId": id, "MessageArgs": args}
+            ]}});
+            drop(Message::of(&body).map(|m| (m.class(), m.to_string())));
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! One iLO over HTTPS: its session, its redirects, and what is tried again.
+
+use super::failure::{Failure, Refusal};
+use super::message::{Class, Message};
+use crate::backoff::Backoff;
+use crate::error::{Error, Kind, Result};
+use crate::http;
+use crate::ilo::deadline::Deadline;
+use crate::ilo::{IloOptions, mask};
+use crate::secret::Secret;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Client, Method, StatusCode, Url};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Redirects followed for one request.
+const MAX_REDIRECTS: usize = 5;
+
+/// Longest answer that is read. The largest resource seen has some 200 KiB.
+const MAX_BODY_BYTES: usize = 8 << 20;
+
+/// Pauses between attempts at a request that certainly had no effect.
+const TRANSIENT: Backoff = Backoff {
+    times: 4,
+    delay: Duration::from_secs(1),
+    factor: 1.5,
+    max: Duration::from_secs(3),
+};
+
+/// Pauses while the iLO is busy or the server is in POST; the deadline ends them.
+const BUSY: Backoff = Backoff {
+    times: u32::MAX,
+    delay: Duration::from_millis(300),
+    factor: 1.5,
+    max: Duration::from_secs(10),
+};
+
+/// Requests to one iLO, one at a time, within one session.
+pub(super) struct Transport {
+    client: Client,
+    /// `https://host:port`, without a path.
+    base: String,
+    username: String,
+    password: Secret,
+    session: Mutex<Session>,
+}
+
+/// Held while a request is on its way, so that the iLO never has two of ours.
+struct Session {
+    /// Where sessions are created.
+    collection: String,
+    open: Option<OpenSession>,
+}
+
+struct OpenSession {
+    token: Secret,
+    /// Where it is deleted; unknown if the iLO did not say.
+    path: Option<String>,
+}
+
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport")
+            .field("base", &self.base)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes `https://host[:port]` apart and checks it.
+///
+/// # Errors
+/// `invalid` if it is anything else: a path, credentials or plain HTTP have no place in it.
+pub(in crate::ilo) fn authority(base_url: &str) -> Result<String> {
+    let url = Url::parse(base_url)
+        .ok()
+        .filter(|url| {
+            url.scheme() == "https"
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.path() == "/"
+                && url.query().is_none()
+                && url.fragment().is_none()
+        })
+        .ok_or_else(|| {
+            Error::new(
+                Kind::Invalid,
+                "the iLO's address is not of the form https://host[:port]",
+            )
+        })?;
+    let host = url.host_str().unwrap_or_default();
+    Ok(match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    })
+}
+
+impl Transport {
+    pub(super) fn new(options: IloOptions) -> Result<Self> {
+        Ok(Self {
+            client: http::client(&options.trust, options.timeout)?,
+            base: format!("https://{}", authority(&options.base_url)?),
+            username: options.username,
+            password: options.password,
+            session: Mutex::new(Session {
+                collection: "/redfish/v1/SessionService/Sessions/".to_owned(),
+                open: None,
+            }),
+        })
+    }
+
+    /// Reads the service root, which needs no session.
+    pub(super) async fn service_root(&self) -> Result<Value, Failure> {
+        self.read("/redfish/v1/", false).await
+    }
+
+    /// Sets where sessions are created. The first request that needs one creates it.
+    pub(super) async fn create_sessions_at(&self, collection: &str) {
+        collection.clone_into(&mut self.session.lock().await.collection);
+    }
+
+    /// Deletes the session, if one is open.
+    pub(super) async fn log_out(&self) -> Result<(), Failure> {
+        let mut session = self.session.lock().await;
+        let Some(OpenSession {
+            token,
+            path: Some(path),
+        }) = session.open.take()
+        else {
+            return Ok(());
+        };
+        let reply = self
+            .exchange(Some(&token), &Method::DELETE, &path, None)
+            .await?;
+        match self.accept(&Method::DELETE, &path, reply) {
+            // It expired, which is what was wanted.
+            Err(f) if matches!(f.class(), Some(Class::Login | Class::NotFound)) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Reads a resource; tries again when the iLO does not answer or has a hiccup.
+    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.read(path, true).await
+    }
+
+    /// Reads a resource within a call that waits for something: tries again until `deadline`.
+    pub(super) async fn get_until(&self, path: &str, deadline: Deadline) -> Result<Value, Failure> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let Some(answer) = deadline
+                .bound_look(self.send(&Method::GET, path, None))
+                .await
+            else {
+                let message = format!("no answer to GET {path} before the deadline");
+                let error = Error::new(Kind::Timeout, message).retryable(true);
+                return Err(Failure::NoAnswer { error, sent: true });
+            };
+            let failure = match answer {
+                Err(failure) if failure.is_transient() => failure,
+                done => return done,
+            };
+            let pause = BUSY.pause_after(attempt).unwrap_or(BUSY.max);
+            tracing::debug!(base = self.base, path, %failure, "reading again");
+            if !deadline.pause(pause).await {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// Changes something; tries again while the iLO is busy, until `deadline`, and when it
+    /// certainly got nothing.
+    pub(super) async fn write(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+        deadline: Deadline,
+    ) -> Result<Value, Failure> {
+        let (mut busy, mut unsent) = (0, 0);
+        loop {
+            let failure = match self.send(method, path, body).await {
+                Err(failure) => failure,
+                answered => return answered,
+            };
+            let pause = if failure.class() == Some(Class::Busy) {
+                busy += 1;
+                BUSY.pause_after(busy)
+            } else if failure.is_transient() && !failure.is_in_doubt() {
+                unsent += 1;
+                TRANSIENT.pause_after(unsent)
+            } else {
+                None
+            };
+            let Some(pause) = pause else {
+                return Err(failure);
+            };
+            tracing::debug!(base = self.base, %method, path, %failure, "trying again");
+            if !deadline.pause(pause).await {
+                return Err(failure);
+            }
+        }
+    }
+
+    async fn read(&self, path: &str, in_session: bool) -> Result<Value, Failure> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let answer = match in_session {
+                true => self.send(&Method::GET, path, None).await,
+                false => self.send_openly(&Method::GET, path).await,
+            };
+            let failure = match answer {
+                Err(failure) if failure.is_transient() => failure,
+                done => return done,
+            };
+            let Some(pause) = TRANSIENT.pause_after(attempt) else {
+                return Err(failure);
+            };
+            tracing::debug!(base = self.base, path, %failure, "reading again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn send_openly(&self, method: &Method, path: &str) -> Result<Value, Failure> {
+        let _turn = self.session.lock().await;
+        let reply = self.exchange(None, method, path, None).await?;
+        self.accept(method, path, reply)
+    }
+
+    /// One request within the session; logs in first if there is none, and once again if the
+    /// iLO forgot it.
+    async fn send(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        let mut session = self.session.lock().await;
+        let fresh = session.open.is_none();
+        let token = match &session.open {
+            Some(open) => open.token.clone(),
+            None => self.open(&mut session).await?,
+        };
+        let reply = self.exchange(Some(&token), method, path, body).await?;
+        if reply.status != StatusCode::UNAUTHORIZED || fresh {
+            return self.accept(method, path, reply);
+        }
+        tracing::info!(base = self.base, "session is gone, logging in again");
+        session.open = None;
+        let token = self.open(&mut session).await?;
+        let reply = self.exchange(Some(&token), method, path, body).await?;
+        self.accept(method, path, reply)
+    }
+
+    async fn open(&self, session: &mut Session) -> Result<Secret, Failure> {
+        let path = session.collection.as_str();
+        let body = json!({ "UserName": self.username, "Password": self.password.expose() });
+        let reply = self
+            .exchange(None, &Method::POST, path, Some(&body))
+            .await?;
+        let token = reply
+            .headers
+            .get("x-auth-token")
+            .and_then(|v| v.to_str().ok());
+        let token = token.filter(|t| !t.is_empty()).map(Secret::new);
+        let location = header(&reply.headers, LOCATION.as_str());
+        let path_of_session = location.and_then(|location| self.local_path(location));
+        let body = self.accept(&Method::POST, path, reply)?;
+        let Some(token) = token else {
+            // Two-factor mode says so with a success.
+            return Err(match Message::of(&body) {
+                Some(message) => Failure::Broken(
+                    Error::new(
+                        Kind::Unsupported,
+                        "the iLO opens no session with a password alone",
+                    )
+                    .detail("message_id", message.id),
+                ),
+                None => Failure::protocol("the iLO opened a session without a token"),
+            });
+        };
+        let linked = || body.get("@odata.id")?.as_str().map(str::to_owned);
+        session.open = Some(OpenSession {
+            token: token.clone(),
+            path: path_of_session.or_else(linked),
+        });
+        Ok(token)
+    }
+
+    /// One request with its redirects: same method, same body, same host.
+    async fn exchange(
+        &self,
+        token: Option<&Secret>,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Reply, Failure> {
+        let mut path = path.to_owned();
+        for _ in 0..=MAX_REDIRECTS {
+            let reply = self.round_trip(token, method, &path, body).await?;
+            tracing::trace!(base = self.base, %method, path, status = reply.status.as_u16());
+            if !matches!(reply.status.as_u16(), 301 | 302 | 307 | 308) {
+                return Ok(reply);
+            }
+            let location = header(&reply.headers, LOCATION.as_str()).unwrap_or_default();
+            path = self.local_path(location).ok_or_else(|| {
+                let place = mask::text(location);
+                Failure::protocol(format!(
+                    "the iLO redirects {path} to {place:?}, another host"
+                ))
+            })?;
+        }
+        Err(Failure::protocol(format!(
+            "more than {MAX_REDIRECTS} redirects, the last to {path}"
+        )))
+    }
+
+    async fn round_trip(
+        &self,
+        token: Option<&Secret>,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Reply, Failure> {
+        let no_answer = |error: reqwest::Error| Failure::NoAnswer {
+            sent: !error.is_connect(),
+            error: http::no_answer(error),
+        };
+        let mut request = self
+            .client
+            .request(method.clone(), format!("{}{path}", self.base))
+            .header("OData-Version", "4.0");
+        if let Some(token) = token {
+            request = request.header("X-Auth-Token", token.expose());
+        }
+        if let Some(body) = body {
+            request = request
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.to_string());
+        }
+        let mut response = request.send().await.map_err(no_answer)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
+            if bytes.len() + chunk.len() > MAX_BODY_BYTES {
+                let message =
+                    format!("the answer to {method} {path} exceeds {MAX_BODY_BYTES} bytes");
+                return Err(Failure::Broken(Error::new(Kind::Limit, message)));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        let body = match serde_json::from_slice(&bytes) {
+            Ok(body) => body,
+            Err(_) if bytes.is_empty() || !status.is_success() => Value::Null,
+            Err(_) => {
+                let message = format!("the answer to {method} {path} is not JSON");
+                return Err(Failure::protocol(message));
+            }
+        };
+        Ok(Reply {
+            status,
+            headers,
+            body,
+        })
+    }
+
+    /// The body of a success; a failure otherwise, without our credentials in it.
+    fn accept(&self, method: &Method, path: &str, reply: Reply) -> Result<Value, Failure> {
+        if reply.status.is_success() {
+            return Ok(reply.body);
+        }
+        let message = Message::of(&reply.body).map(|m| Message {
+            args: m
+                .args
+                .iter()
+                .map(|arg| self.without_password(arg))
+                .collect(),
+            text: self.without_password(&m.text),
+            ..m
+        });
+        Err(Failure::Refused(Box::new(Refusal {
+            method: method.clone(),
+            path: mask::text(path),
+            status: reply.status,
+            message,
+        })))
+    }
+
+    fn without_password(&self, text: &str) -> String {
+        match self.password.expose() {
+            "" => text.to_owned(),
+            password => text.replace(password, "***"),
+        }
+    }
+
+    /// The path of a location on this iLO. iLO 5 sends `https:///redfish/…`, without a host.
+    fn local_path(&self, location: &str) -> Option<String> {
+        if location.starts_with('/') && !location.starts_with("//") {
+            return Some(location.to_owned());
+        }
+        let rest = location.strip_prefix("https://")?;
+        let (host, path) = rest.split_at(rest.find('/')?);
+        let ours = self.base.strip_prefix("https://")?;
+        let same = host.is_empty() || host.eq_ignore_ascii_case(ours);
+        same.then(|| path.to_owned())
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transport(base_url: &str) -> Transport {
+        Transport::new(IloOptions {
+            base_url: base_url.to_owned(),
+            username: "root".to_owned(),
+            password: Secret::new("hunter2"),
+            trust: http::Trust::Insecure,
+            timeout: Duration::from_secs(1),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn an_address_is_a_host_over_https() {
+        for (given, host) in [
+            ("https://10.0.0.5", "10.0.0.5"),
+            ("https://ilo.example:8443/", "ilo.example:8443"),
+            ("https://[fe80::1]:443", "[fe80::1]"),
+        ] {
+            assert_eq!(authority(given).unwrap(), host);
+        }
+        for given in [
+            "http://h",
+            "h",
+            "https://u:p@h",
+            "https://h/redfish",
+            "https://h/?a",
+            "https://",
+        ] {
+            assert_eq!(
+                authority(given).unwrap_err().kind(),
+                Kind::Invalid,
+                "{given}"
+            );
+        }
+    }
+
+    #[test]
+    fn locations_stay_on_the_host() {
+        let ilo = transport("https://ilo:8443");
+        let path = Some("/redfish/v1/x/".to_owned());
+        assert_eq!(ilo.local_path("/redfish/v1/x/"), path);
+        assert_eq!(ilo.local_path("https:///redfish/v1/x/"), path);
+        assert_eq!(ilo.local_path("https://ILO:8443/redfish/v1/x/"), path);
+        for elsewhere in [
+            "https://other/x",
+            "https://ilo/x",
+            "//other/x",
+            "http://ilo:8443/x",
+            "",
+            "x",
+        ] {
+            assert_eq!(ilo.local_path(elsewhere), None, "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn captured_session_location_has_no_host() {
+        let capture = include_str!("../../../tests/data/ilo5/1.30/login_login_response.http");
+        let location = capture
+            .lines()
+            .find_map(|l| l.strip_prefix("Location: "))
+            .unwrap();
+        assert_eq!(
+            transport("https://ilo").local_path(location).as_deref(),
+            Some("/redfish/v1/SessionService/Sessions/username000000005aa0eba421cac083/")
+        );
+    }
+
+    #[test]
+    fn is_printed_without_the_password() {
+        let ilo = transport("https://ilo");
+        assert!(!format!("{ilo:?}").contains("hunter2"));
+        assert_eq!(ilo.without_password("bad hunter2"), "bad ***");
+    }
+}

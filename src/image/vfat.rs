@@ -1,0 +1,241 @@
+//! Virtual floppies: what the deploy ramdisk must know, in a place where it looks for it.
+
+use crate::error::{Error, Kind, Result};
+use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io::{Cursor, Write};
+
+/// The label that Ironic's ramdisks look for.
+pub const LABEL: &str = "ir-vfd-dev";
+/// Where `key=value` lines go.
+pub const PARAMETERS_FILE: &str = "parameters.txt";
+/// A 3.5 inch HD floppy: 80 cylinders, 2 heads, 18 sectors.
+const FLOPPY_BYTES: usize = 1_474_560;
+/// Largest floppy or USB key that is built in memory.
+const MAX_BYTES: usize = 64 << 20;
+
+/// What goes onto a floppy.
+#[derive(Debug, Clone, Default)]
+pub struct VfatSpec {
+    /// Volume label, up to 11 ASCII characters, case kept.
+    pub label: String,
+    /// Lines of `parameters.txt`; none means no such file.
+    pub parameters: BTreeMap<String, String>,
+    /// Further files in the root directory.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+/// Builds the image; equal specs give equal bytes.
+///
+/// # Errors
+/// `invalid` for a label, name or parameter that cannot be written so that it is read back the
+/// same; `limit` for more than 64 MiB.
+pub fn make_vfat(spec: &VfatSpec) -> Result<Vec<u8>> {
+    let label = label_bytes(&spec.label)?;
+    let mut files = spec.files.clone();
+    if !spec.parameters.is_empty() {
+        files.push((
+            PARAMETERS_FILE.to_owned(),
+            parameter_lines(&spec.parameters)?.into_bytes(),
+        ));
+    }
+    files.sort();
+    files.iter().try_for_each(|(name, _)| check_name(name))?;
+    let size = image_bytes(&files)?;
+    let mut image = Cursor::new(vec![0_u8; size]);
+    let failed = |e: std::io::Error| Error::new(Kind::Io, "cannot build the floppy").caused_by(&e);
+    fatfs::format_volume(&mut image, layout(size, label, &files)).map_err(failed)?;
+    let volume = FileSystem::new(&mut image, FsOptions::new()).map_err(failed)?;
+    for (name, content) in &files {
+        let mut file = volume.root_dir().create_file(name).map_err(failed)?;
+        file.write_all(content).map_err(failed)?;
+        file.flush().map_err(failed)?;
+    }
+    volume.unmount().map_err(failed)?;
+    Ok(image.into_inner())
+}
+
+fn layout(size: usize, label: [u8; 11], files: &[(String, Vec<u8>)]) -> FormatVolumeOptions {
+    let mut hash = Sha256::new();
+    for (name, content) in files {
+        hash.update(name.as_bytes());
+        hash.update(content);
+    }
+    let digest = hash.finalize();
+    let id = digest
+        .iter()
+        .take(4)
+        .fold(0_u32, |id, byte| (id << 8) | u32::from(*byte));
+    let options = FormatVolumeOptions::new().volume_label(label).volume_id(id);
+    if size > FLOPPY_BYTES {
+        return options;
+    }
+    // Firmware recognises a floppy by its geometry.
+    options
+        .fat_type(FatType::Fat12)
+        .bytes_per_cluster(512)
+        .max_root_dir_entries(224)
+        .media(0xF0)
+        .sectors_per_track(18)
+        .heads(2)
+}
+
+/// The floppy if all fits on it, else whole MiB with room for tables and cluster slack.
+fn image_bytes(files: &[(String, Vec<u8>)]) -> Result<usize> {
+    let content: usize = files
+        .iter()
+        .map(|(_, bytes)| bytes.len().next_multiple_of(512))
+        .sum();
+    // 33 sectors of a floppy hold its tables; long names take entries of the root directory.
+    if content + 40 * 512 <= FLOPPY_BYTES && files.len() <= 40 {
+        return Ok(FLOPPY_BYTES);
+    }
+    let size =
+        (content + content / 16 + files.len() * 32 * 1024 + (1 << 20)).next_multiple_of(1 << 20);
+    if size > MAX_BYTES {
+        return Err(Error::new(
+            Kind::Limit,
+            format!("{content} bytes do not fit on a floppy or key of {MAX_BYTES} bytes"),
+        ));
+    }
+    Ok(size)
+}
+
+fn label_bytes(label: &str) -> Result<[u8; 11]> {
+    let label = if label.is_empty() { LABEL } else { label };
+    let plain = label
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !b"\"*+,./:;<=>?[\\]|".contains(&b));
+    let mut bytes = [b' '; 11];
+    match bytes.get_mut(..label.len()).filter(|_| plain) {
+        Some(start) => start.copy_from_slice(label.as_bytes()),
+        None => {
+            return Err(
+                Error::new(Kind::Invalid, format!("{label:?} is not a volume label"))
+                    .hint("up to 11 letters, digits, - or _"),
+            );
+        }
+    }
+    Ok(bytes)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let bad = name.is_empty()
+        || name.len() > 255
+        || name.starts_with('.')
+        || name
+            .chars()
+            .any(|c| c.is_control() || "\"*/:<>?\\|".contains(c));
+    if bad {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("{name:?} is not a file name on FAT"),
+        ));
+    }
+    Ok(())
+}
+
+/// `key=value` lines without a final newline. The classic ramdisk splits the file into words, so
+/// a value with white space would be cut short or smuggle in further parameters.
+fn parameter_lines(parameters: &BTreeMap<String, String>) -> Result<String> {
+    let mut lines = Vec::new();
+    for (key, value) in parameters {
+        let bad_key = key.is_empty() || key.contains(|c: char| c.is_whitespace() || c == '=');
+        if bad_key || key.contains(char::is_control) {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("{key:?} is not a parameter name"),
+            ));
+        }
+        if value.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(Error::new(
+                Kind::Invalid,
+                format!("the value of the parameter {key} has white space in it"),
+            )
+            .hint("the ramdisk reads words; encode the value"));
+        }
+        lines.push(format!("{key}={value}"));
+    }
+    Ok(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    fn spec() -> VfatSpec {
+        VfatSpec {
+            label: String::new(),
+            parameters: [
+                ("b".to_owned(), "2".to_owned()),
+                ("a".to_owned(), "1=1".to_owned()),
+            ]
+            .into(),
+            files: vec![("token".to_owned(), b"secret".to_vec())],
+        }
+    }
+
+    #[test]
+    fn reads_back_and_repeats() {
+        let image = make_vfat(&spec()).unwrap();
+        assert_eq!(image.len(), FLOPPY_BYTES);
+        assert_eq!(image, make_vfat(&spec()).unwrap());
+        let volume = FileSystem::new(Cursor::new(image), FsOptions::new()).unwrap();
+        assert_eq!(volume.volume_label(), LABEL);
+        let mut text = String::new();
+        volume
+            .root_dir()
+            .open_file(PARAMETERS_FILE)
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "a=1=1\nb=2");
+    }
+
+    #[test]
+    fn grows_with_its_files() {
+        let big = VfatSpec {
+            files: vec![("big.bin".into(), vec![7; 3 << 20])],
+            ..spec()
+        };
+        let image = make_vfat(&big).unwrap();
+        let volume = FileSystem::new(Cursor::new(image), FsOptions::new()).unwrap();
+        let mut bytes = Vec::new();
+        volume
+            .root_dir()
+            .open_file("big.bin")
+            .unwrap()
+            .read_to_end(&mut bytes)
+            .unwrap();
+        assert_eq!(bytes, vec![7; 3 << 20]);
+    }
+
+    #[test]
+    fn values_that_would_be_misread_are_refused_without_being_shown() {
+        for (key, value) in [
+            ("a", "x y"),
+            ("a", "x\ny=1"),
+            ("", "x"),
+            ("a b", "x"),
+            ("a=b", "x"),
+        ] {
+            let parameters = [(key.to_owned(), value.to_owned())].into();
+            let error = make_vfat(&VfatSpec {
+                parameters,
+                ..VfatSpec::default()
+            })
+            .unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid);
+            assert!(!error.to_string().contains("y=1"));
+        }
+        for label in ["far too long a label", "a/b"] {
+            let spec = VfatSpec {
+                label: label.into(),
+                ..VfatSpec::default()
+            };
+            assert_eq!(make_vfat(&spec).unwrap_err().kind(), Kind::Invalid);
+        }
+    }
+}

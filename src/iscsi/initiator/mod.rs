@@ -1,0 +1,12 @@
+//! The initiator: a session with one logical unit.
+
+mod discovery;
+mod driver;
+mod login;
+mod probe;
+mod session;
+
+pub use discovery::discover;
+pub use login::LoginOptions;
+pub use probe::LunInfo;
+pub use session::Session;

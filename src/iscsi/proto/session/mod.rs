@@ -1,0 +1,12 @@
+//! The full feature phase, one file for each end.
+
+mod discovery;
+mod initiator;
+mod target;
+
+pub use discovery::{DiscoveredTarget, Discovery, DiscoveryProgress};
+pub use initiator::{Command, Event, InitiatorSession, Outcome, Transfer};
+pub use target::{Completion, Limits, Portal, Request, TargetEvent, TargetSession};
+
+#[cfg(test)]
+mod tests;

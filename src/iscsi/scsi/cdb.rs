@@ -1,0 +1,537 @@
+//! Command descriptor blocks.
+
+use super::sense::Sense;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// A command, whatever the length of the CDB that carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cdb {
+    /// Is the unit ready.
+    TestUnitReady,
+    /// Sense data on request; autosense makes it rare.
+    RequestSense {
+        /// Bytes wanted at most.
+        allocation: u8,
+    },
+    /// Who the unit is.
+    Inquiry {
+        /// A vital product data page, or `None` for the standard data.
+        page: Option<u8>,
+        /// Bytes wanted at most.
+        allocation: u16,
+    },
+    /// Mode pages.
+    ModeSense {
+        /// Whether it is the ten-byte form, whose answer has another header.
+        ten: bool,
+        /// 0x3f for all.
+        page: u8,
+        /// 0 for the page itself.
+        subpage: u8,
+        /// PC: 0 current, 1 changeable, 2 default, 3 saved values.
+        control: u8,
+        /// Bytes wanted at most.
+        allocation: u16,
+    },
+    /// Spin up or down.
+    StartStopUnit,
+    /// Size, for units up to 2^32 blocks.
+    ReadCapacity10,
+    /// Size and provisioning.
+    ReadCapacity16 {
+        /// Bytes wanted at most.
+        allocation: u32,
+    },
+    /// The logical units of the target.
+    ReportLuns {
+        /// SELECT REPORT: 0 and 2 all ordinary ones, 1 well-known ones only.
+        select: u8,
+        /// Bytes wanted at most.
+        allocation: u32,
+    },
+    /// Read blocks.
+    Read {
+        /// First block.
+        lba: u64,
+        /// How many.
+        blocks: u32,
+    },
+    /// Write blocks.
+    Write {
+        /// First block.
+        lba: u64,
+        /// How many.
+        blocks: u32,
+        /// FUA: on the medium before the status.
+        force: bool,
+    },
+    /// Check that blocks can be read.
+    Verify {
+        /// First block.
+        lba: u64,
+        /// How many.
+        blocks: u32,
+    },
+    /// Write one block again and again.
+    WriteSame {
+        /// First block.
+        lba: u64,
+        /// How many; 0 means up to the end.
+        blocks: u32,
+        /// UNMAP: the range may be deallocated if it reads back the same.
+        unmap: bool,
+        /// NDOB: no data comes, the block is zero.
+        no_data: bool,
+    },
+    /// Deallocate the ranges in the parameter list.
+    Unmap {
+        /// Length of the parameter list in bytes.
+        length: u16,
+    },
+    /// Write volatile caches out.
+    SynchronizeCache {
+        /// First block.
+        lba: u64,
+        /// How many; 0 means up to the end.
+        blocks: u32,
+    },
+}
+
+mod opcode {
+    pub(super) const TEST_UNIT_READY: u8 = 0x00;
+    pub(super) const REQUEST_SENSE: u8 = 0x03;
+    pub(super) const READ_6: u8 = 0x08;
+    pub(super) const WRITE_6: u8 = 0x0a;
+    pub(super) const INQUIRY: u8 = 0x12;
+    pub(super) const MODE_SENSE_6: u8 = 0x1a;
+    pub(super) const START_STOP_UNIT: u8 = 0x1b;
+    pub(super) const READ_CAPACITY_10: u8 = 0x25;
+    pub(super) const READ_10: u8 = 0x28;
+    pub(super) const WRITE_10: u8 = 0x2a;
+    pub(super) const VERIFY_10: u8 = 0x2f;
+    pub(super) const SYNCHRONIZE_CACHE_10: u8 = 0x35;
+    pub(super) const WRITE_SAME_10: u8 = 0x41;
+    pub(super) const UNMAP: u8 = 0x42;
+    pub(super) const MODE_SENSE_10: u8 = 0x5a;
+    pub(super) const READ_16: u8 = 0x88;
+    pub(super) const WRITE_16: u8 = 0x8a;
+    pub(super) const VERIFY_16: u8 = 0x8f;
+    pub(super) const SYNCHRONIZE_CACHE_16: u8 = 0x91;
+    pub(super) const WRITE_SAME_16: u8 = 0x93;
+    pub(super) const SERVICE_ACTION_IN_16: u8 = 0x9e;
+    pub(super) const REPORT_LUNS: u8 = 0xa0;
+    pub(super) const READ_12: u8 = 0xa8;
+    pub(super) const WRITE_12: u8 = 0xaa;
+    pub(super) const VERIFY_12: u8 = 0xaf;
+}
+
+/// SERVICE ACTION of READ CAPACITY (16).
+const READ_CAPACITY_16: u8 = 0x10;
+
+impl Cdb {
+    /// The bytes, in the form that holds 64-bit block addresses where there is a choice.
+    #[must_use]
+    pub fn encode(self) -> [u8; 16] {
+        let mut cdb = [0; 16];
+        match self {
+            Self::TestUnitReady => cdb[0] = opcode::TEST_UNIT_READY,
+            Self::RequestSense { allocation } => {
+                cdb[0] = opcode::REQUEST_SENSE;
+                cdb[4] = allocation;
+            }
+            Self::Inquiry { page, allocation } => {
+                cdb[..3].copy_from_slice(&[
+                    opcode::INQUIRY,
+                    u8::from(page.is_some()),
+                    page.unwrap_or(0),
+                ]);
+                cdb[3..5].copy_from_slice(&allocation.to_be_bytes());
+            }
+            Self::ModeSense {
+                ten,
+                page,
+                subpage,
+                control,
+                allocation,
+            } => {
+                cdb[2..4].copy_from_slice(&[control << 6 | page, subpage]);
+                set_mode_allocation(&mut cdb, ten, allocation);
+            }
+            Self::StartStopUnit => cdb[0] = opcode::START_STOP_UNIT,
+            Self::ReadCapacity10 => cdb[0] = opcode::READ_CAPACITY_10,
+            Self::ReadCapacity16 { allocation } => {
+                cdb = long(opcode::SERVICE_ACTION_IN_16, 0, allocation);
+                cdb[1] = READ_CAPACITY_16;
+            }
+            Self::ReportLuns { select, allocation } => {
+                cdb[..3].copy_from_slice(&[opcode::REPORT_LUNS, 0, select]);
+                cdb[6..10].copy_from_slice(&allocation.to_be_bytes());
+            }
+            Self::Read { lba, blocks } => cdb = long(opcode::READ_16, lba, blocks),
+            Self::Write { lba, blocks, force } => {
+                cdb = long(opcode::WRITE_16, lba, blocks);
+                cdb[1] = u8::from(force) << 3;
+            }
+            Self::Verify { lba, blocks } => cdb = long(opcode::VERIFY_16, lba, blocks),
+            Self::WriteSame {
+                lba,
+                blocks,
+                unmap,
+                no_data,
+            } => {
+                cdb = long(opcode::WRITE_SAME_16, lba, blocks);
+                cdb[1] = u8::from(unmap) << 3 | u8::from(no_data);
+            }
+            Self::Unmap { length } => {
+                cdb[0] = opcode::UNMAP;
+                cdb[7..9].copy_from_slice(&length.to_be_bytes());
+            }
+            // The short form is the one that every disk has.
+            Self::SynchronizeCache { lba, blocks } => {
+                match (u32::try_from(lba), u16::try_from(blocks)) {
+                    (Ok(lba), Ok(blocks)) => {
+                        cdb[0] = opcode::SYNCHRONIZE_CACHE_10;
+                        cdb[2..6].copy_from_slice(&lba.to_be_bytes());
+                        cdb[7..9].copy_from_slice(&blocks.to_be_bytes());
+                    }
+                    _ => cdb = long(opcode::SYNCHRONIZE_CACHE_16, lba, blocks),
+                }
+            }
+        }
+        cdb
+    }
+
+    /// Decodes a CDB of any length up to 16 bytes.
+    ///
+    /// # Errors
+    /// The sense data to answer with, if the operation code or a field is not supported.
+    pub fn decode(cdb: &[u8; 16]) -> Result<Self, Sense> {
+        Ok(match cdb[0] {
+            opcode::TEST_UNIT_READY => Self::TestUnitReady,
+            opcode::REQUEST_SENSE => Self::RequestSense { allocation: cdb[4] },
+            opcode::INQUIRY => Self::Inquiry {
+                page: match (cdb[1] & 0x01, cdb[2]) {
+                    (0, 0) => None,
+                    (0, _) => return Err(Sense::INVALID_FIELD_IN_CDB),
+                    (_, page) => Some(page),
+                },
+                allocation: be16(&cdb[3..5]),
+            },
+            opcode::MODE_SENSE_6 => Self::mode_sense(cdb, false, u16::from(cdb[4])),
+            opcode::MODE_SENSE_10 => Self::mode_sense(cdb, true, be16(&cdb[7..9])),
+            opcode::START_STOP_UNIT => Self::StartStopUnit,
+            opcode::READ_CAPACITY_10 => Self::ReadCapacity10,
+            opcode::SERVICE_ACTION_IN_16 if cdb[1] & 0x1f == READ_CAPACITY_16 => {
+                Self::ReadCapacity16 {
+                    allocation: be32(&cdb[10..14]),
+                }
+            }
+            opcode::SERVICE_ACTION_IN_16 => return Err(Sense::INVALID_FIELD_IN_CDB),
+            opcode::REPORT_LUNS => Self::ReportLuns {
+                select: cdb[2],
+                allocation: be32(&cdb[6..10]),
+            },
+            opcode::UNMAP if cdb[1] & 0x01 != 0 => return Err(Sense::INVALID_FIELD_IN_CDB), // ANCHOR
+            opcode::UNMAP => Self::Unmap {
+                length: be16(&cdb[7..9]),
+            },
+            _ => return Self::decode_medium(cdb),
+        })
+    }
+
+    /// Commands that name blocks of the medium.
+    fn decode_medium(cdb: &[u8; 16]) -> Result<Self, Sense> {
+        use opcode::{
+            READ_6, READ_10, READ_12, READ_16, SYNCHRONIZE_CACHE_10, SYNCHRONIZE_CACHE_16,
+            VERIFY_10, VERIFY_12, VERIFY_16, WRITE_6, WRITE_10, WRITE_12, WRITE_16, WRITE_SAME_10,
+            WRITE_SAME_16,
+        };
+        let (lba, blocks) = match cdb[0] {
+            READ_6 | WRITE_6 => {
+                let lba = u64::from(be32(&[0, cdb[1] & 0x1f, cdb[2], cdb[3]]));
+                // A length of 0 means 256 in this form only.
+                (lba, if cdb[4] == 0 { 256 } else { u32::from(cdb[4]) })
+            }
+            READ_10 | WRITE_10 | VERIFY_10 | WRITE_SAME_10 | SYNCHRONIZE_CACHE_10 => {
+                (u64::from(be32(&cdb[2..6])), u32::from(be16(&cdb[7..9])))
+            }
+            READ_12 | WRITE_12 | VERIFY_12 => (u64::from(be32(&cdb[2..6])), be32(&cdb[6..10])),
+            _ => ((&cdb[2..10]).get_u64(), be32(&cdb[10..14])),
+        };
+        // Protection information (RDPROTECT, WRPROTECT, VRPROTECT) is not ours.
+        let plain = cdb[1] & 0xe0 == 0;
+        let (unmap, no_data) = (cdb[1] & 0x08 != 0, cdb[1] & 0x01 != 0);
+        let anchor = cdb[1] & 0x10 != 0;
+        match cdb[0] {
+            READ_6 => Ok(Self::Read { lba, blocks }),
+            READ_10 | READ_12 | READ_16 if plain => Ok(Self::Read { lba, blocks }),
+            WRITE_6 => Ok(Self::Write {
+                lba,
+                blocks,
+                force: false,
+            }),
+            WRITE_10 | WRITE_12 | WRITE_16 if plain => Ok(Self::Write {
+                lba,
+                blocks,
+                force: cdb[1] & 0x08 != 0,
+            }),
+            // BYTCHK would compare with data.
+            VERIFY_10 | VERIFY_12 | VERIFY_16 if plain && cdb[1] & 0x06 == 0 => {
+                Ok(Self::Verify { lba, blocks })
+            }
+            WRITE_SAME_10 if plain && !anchor && !no_data => Ok(Self::WriteSame {
+                lba,
+                blocks,
+                unmap,
+                no_data: false,
+            }),
+            WRITE_SAME_16 if plain && !anchor => Ok(Self::WriteSame {
+                lba,
+                blocks,
+                unmap,
+                no_data,
+            }),
+            SYNCHRONIZE_CACHE_10 | SYNCHRONIZE_CACHE_16 => {
+                Ok(Self::SynchronizeCache { lba, blocks })
+            }
+            READ_10 | READ_12 | READ_16 | WRITE_10 | WRITE_12 | WRITE_16 | VERIFY_10
+            | VERIFY_12 | VERIFY_16 | WRITE_SAME_10 | WRITE_SAME_16 => {
+                Err(Sense::INVALID_FIELD_IN_CDB)
+            }
+            _ => Err(Sense::INVALID_OPERATION_CODE),
+        }
+    }
+
+    fn mode_sense(cdb: &[u8; 16], ten: bool, allocation: u16) -> Self {
+        Self::ModeSense {
+            ten,
+            page: cdb[2] & 0x3f,
+            subpage: cdb[3],
+            control: cdb[2] >> 6,
+            allocation,
+        }
+    }
+}
+
+/// A 16-byte CDB with a 64-bit address and a 32-bit length.
+fn long(opcode: u8, lba: u64, length: u32) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = opcode;
+    cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+    cdb[10..14].copy_from_slice(&length.to_be_bytes());
+    cdb
+}
+
+/// The operation code and ALLOCATION LENGTH of MODE SENSE.
+fn set_mode_allocation(cdb: &mut [u8; 16], ten: bool, allocation: u16) {
+    if ten {
+        cdb[0] = opcode::MODE_SENSE_10;
+        cdb[7..9].copy_from_slice(&allocation.to_be_bytes());
+    } else {
+        cdb[0] = opcode::MODE_SENSE_6;
+        cdb[4] = u8::try_from(allocation).unwrap_or(u8::MAX);
+    }
+}
+
+fn be16(mut bytes: &[u8]) -> u16 {
+    bytes.try_get_u16().unwrap_or(0)
+}
+
+fn be32(mut bytes: &[u8]) -> u32 {
+    bytes.try_get_u32().unwrap_or(0)
+}
+
+/// The parameter list of UNMAP for one range.
+#[must_use]
+pub fn unmap_list(lba: u64, blocks: u32) -> Bytes {
+    let mut list = BytesMut::with_capacity(24);
+    list.put_u16(22); // UNMAP DATA LENGTH: what follows these two bytes
+    list.put_u16(16); // UNMAP BLOCK DESCRIPTOR DATA LENGTH
+    list.put_u32(0);
+    list.put_u64(lba);
+    list.put_u32(blocks);
+    list.put_u32(0);
+    list.freeze()
+}
+
+/// The ranges of an UNMAP parameter list: first block and how many.
+///
+/// # Errors
+/// The sense data to answer with, if the list is shorter than it says.
+pub fn unmap_ranges(list: &[u8]) -> Result<Vec<(u64, u32)>, Sense> {
+    let Some((mut header, descriptors)) = list.split_at_checked(8) else {
+        return match list {
+            [] => Ok(Vec::new()), // a length of 0 is no error (SBC-4 section 5.37)
+            _ => Err(Sense::PARAMETER_LIST_LENGTH_ERROR),
+        };
+    };
+    header.advance(2);
+    let length = usize::from(header.get_u16());
+    let descriptors = descriptors.get(..length);
+    let descriptors = descriptors.ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
+    Ok(descriptors
+        .chunks_exact(16)
+        .map(|mut descriptor| (descriptor.get_u64(), descriptor.get_u32()))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// If this fails do not change the test.
+    #[test]
+    fn on_the_wire() {
+        let table: [(Cdb, [u8; 16]); 9] = [
+            (
+                Cdb::Inquiry {
+                    page: Some(0xb2),
+                    allocation: 0x0123,
+                },
+                [
+                    0x12, 0x01, 0xb2, 0x01, 0x23, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                ],
+            ),
+            (
+                Cdb::ReadCapacity16 { allocation: 32 },
+                [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0],
+            ),
+            (
+                Cdb::ReportLuns {
+                    select: 0,
+                    allocation: 0x0102_0304,
+                },
+                [0xa0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0],
+            ),
+            (
+                Cdb::Read {
+                    lba: 0x0102_0304_0506_0708,
+                    blocks: 0x090a_0b0c,
+                },
+                [0x88, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0],
+            ),
+            (
+                Cdb::Write {
+                    lba: 0x0102_0304_0506_0708,
+                    blocks: 0x090a_0b0c,
+                    force: true,
+                },
+                [0x8a, 0x08, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0],
+            ),
+            (
+                Cdb::WriteSame {
+                    lba: 1,
+                    blocks: 2,
+                    unmap: true,
+                    no_data: false,
+                },
+                [0x93, 0x08, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0],
+            ),
+            (
+                Cdb::Unmap { length: 24 },
+                [0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0],
+            ),
+            (
+                Cdb::SynchronizeCache { lba: 0, blocks: 0 },
+                [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
+            (
+                Cdb::ModeSense {
+                    ten: false,
+                    page: 0x3f,
+                    subpage: 0,
+                    control: 0,
+                    allocation: 192,
+                },
+                [0x1a, 0, 0x3f, 0, 192, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
+        ];
+        for (cdb, wire) in table {
+            assert_eq!(cdb.encode(), wire, "{cdb:?}");
+            assert_eq!(Cdb::decode(&wire), Ok(cdb));
+        }
+    }
+
+    #[test]
+    fn shorter_forms_mean_the_same() {
+        let table: [(&[u8], Cdb); 5] = [
+            (
+                &[0x08, 0x01, 0x02, 0x03, 0],
+                Cdb::Read {
+                    lba: 0x01_0203,
+                    blocks: 256,
+                },
+            ),
+            (
+                &[0x28, 0, 0, 0, 1, 2, 0, 0, 8],
+                Cdb::Read {
+                    lba: 0x0102,
+                    blocks: 8,
+                },
+            ),
+            (
+                &[0xa8, 0, 0, 0, 1, 2, 0, 0, 0, 8],
+                Cdb::Read {
+                    lba: 0x0102,
+                    blocks: 8,
+                },
+            ),
+            (
+                &[0x2a, 0x08, 0, 0, 1, 2, 0, 0, 8],
+                Cdb::Write {
+                    lba: 0x0102,
+                    blocks: 8,
+                    force: true,
+                },
+            ),
+            (
+                &[0x41, 0x08, 0, 0, 1, 2, 0, 0, 8],
+                Cdb::WriteSame {
+                    lba: 0x0102,
+                    blocks: 8,
+                    unmap: true,
+                    no_data: false,
+                },
+            ),
+        ];
+        for (bytes, meaning) in table {
+            let mut cdb = [0; 16];
+            cdb[..bytes.len()].copy_from_slice(bytes);
+            assert_eq!(Cdb::decode(&cdb), Ok(meaning));
+        }
+    }
+
+    #[test]
+    fn unsupported_things_have_their_sense() {
+        let decode = |first: [u8; 3]| {
+            let mut cdb = [0; 16];
+            cdb[..3].copy_from_slice(&first);
+            Cdb::decode(&cdb)
+        };
+        assert_eq!(decode([0x5e, 0, 0]), Err(Sense::INVALID_OPERATION_CODE)); // PR IN
+        assert_eq!(decode([0x28, 0x20, 0]), Err(Sense::INVALID_FIELD_IN_CDB)); // RDPROTECT
+        assert_eq!(decode([0x9e, 0x12, 0]), Err(Sense::INVALID_FIELD_IN_CDB)); // GET LBA STATUS
+        assert_eq!(decode([0x12, 0x00, 0x80]), Err(Sense::INVALID_FIELD_IN_CDB)); // no EVPD
+    }
+
+    #[test]
+    fn unmap_lists() {
+        let list = unmap_list(0x0102_0304_0506_0708, 9);
+        assert_eq!(list[..8], [0, 22, 0, 16, 0, 0, 0, 0]);
+        assert_eq!(unmap_ranges(&list), Ok(vec![(0x0102_0304_0506_0708, 9)]));
+        assert_eq!(unmap_ranges(&[]), Ok(vec![]));
+        assert!(unmap_ranges(&list[..7]).is_err());
+        assert!(unmap_ranges(&list[..20]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_is_stable(cdb: [u8; 16], list: Vec<u8>) {
+            if let Ok(meaning) = Cdb::decode(&cdb) {
+                prop_assert_eq!(Cdb::decode(&meaning.encode()), Ok(meaning));
+            }
+            drop(unmap_ranges(&list));
+        }
+    }
+}

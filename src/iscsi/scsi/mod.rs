@@ -1,0 +1,14 @@
+//! The SCSI commands that disks understand (SPC-5, SBC-4), encoded and decoded without I/O.
+//!
+//! The initiator encodes what the target decodes, and the other way round, so both halves of
+//! each format stand side by side.
+
+mod cdb;
+mod inquiry;
+mod parameter;
+mod sense;
+
+pub use cdb::{Cdb, unmap_list, unmap_ranges};
+pub use inquiry::{BlockLimits, Designator, Inquiry, Provisioning, page, vpd_page, vpd_payload};
+pub use parameter::{Capacity, ModeHeader, lun_list};
+pub use sense::{Sense, SenseKey};

@@ -1,0 +1,342 @@
+//! Uploads: bytes or a file, streamed, with the MD5 compared at the end.
+
+use super::answer::refused;
+use super::metadata::{self, Metadata};
+use super::{Doing, ObjectPath, Swift};
+use crate::error::{Error, Kind, Result};
+use crate::http;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use md5::{Digest, Md5};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
+use reqwest::{Response, StatusCode};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Bytes of a file read, hashed and sent together; two such chunks are in memory.
+const CHUNK: u64 = 1 << 20;
+
+/// What is uploaded.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// The file at this path, read while it is sent.
+    File(PathBuf),
+}
+
+/// How an object is uploaded.
+#[derive(Debug, Clone, Default)]
+pub struct UploadOptions {
+    /// How long the object lives.
+    pub delete_after: Option<Duration>,
+    /// What is said of it.
+    pub metadata: Metadata,
+    /// Its media type; absent: the server's guess.
+    pub content_type: Option<String>,
+    /// Creates the container first, which does no harm if it is there.
+    pub create_container: bool,
+}
+
+/// What the server has now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploaded {
+    /// MD5 of the bytes in hex, computed here and confirmed by the server.
+    pub etag: String,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+impl Swift {
+    /// Uploads an object, or replaces it. Nothing is to be seen of it before it is complete.
+    /// Repeated after a lost connection: the same bytes again do no harm.
+    ///
+    /// # Errors
+    /// `not_found` if there is no such container or file; `corrupt` if the server received other
+    /// bytes than were read, in which case the object is deleted; `timeout` if it makes no
+    /// progress; otherwise as any request.
+    pub async fn upload(
+        &self,
+        container: &str,
+        object: &str,
+        body: Body,
+        options: UploadOptions,
+    ) -> Result<Uploaded> {
+        let path = ObjectPath::new(container, object)?;
+        let doing = path.doing("swift.upload");
+        let headers = options.headers().map_err(|e| doing.name(e))?;
+        if options.create_container {
+            self.create_container(container).await?;
+        }
+        let (response, sent) = match body {
+            Body::Bytes(bytes) => self.put_bytes(&path, headers, bytes).await?,
+            Body::File(file) => self.put_file(&path, headers, &file).await?,
+        };
+        if response.status() == StatusCode::NOT_FOUND {
+            let error = doing.name(refused(response).await);
+            return Err(error.hint("the container is missing; upload with create_container"));
+        }
+        if !response.status().is_success() && response.status() != StatusCode::UNPROCESSABLE_ENTITY
+        {
+            return Err(doing.name(refused(response).await));
+        }
+        let stored = metadata::etag(response.headers());
+        if response.status().is_success() && stored == sent.etag {
+            return Ok(sent);
+        }
+        Err(self.give_up(&path, doing, &response, &sent, &stored).await)
+    }
+
+    /// Bytes got changed on the way. What the server took must not be found by anybody.
+    async fn give_up(
+        &self,
+        path: &ObjectPath,
+        doing: Doing<'_>,
+        response: &Response,
+        sent: &Uploaded,
+        stored: &str,
+    ) -> Error {
+        let error = doing.name(
+            Error::new(
+                Kind::Corrupt,
+                format!(
+                    "{} bytes with MD5 {} were sent, the server got {stored:?}",
+                    sent.bytes, sent.etag
+                ),
+            )
+            .retryable(true)
+            .detail("status", response.status().as_u16()),
+        );
+        if response.status().is_success() {
+            let deleted = self.call(doing, |client, session| {
+                client.delete(session.url(&path.quoted))
+            });
+            if let Err(failed) = deleted.await {
+                return error.cause(format!("and deleting it failed: {failed}"));
+            }
+        }
+        error
+    }
+
+    async fn put_bytes(
+        &self,
+        path: &ObjectPath,
+        mut headers: HeaderMap,
+        bytes: Bytes,
+    ) -> Result<(Response, Uploaded)> {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let hashed = bytes.clone();
+        let etag = tokio::task::spawn_blocking(move || hex::encode(Md5::digest(&hashed)));
+        let etag = etag
+            .await
+            .map_err(|e| Error::new(Kind::Internal, "hashing failed").caused_by(&e))?;
+        headers.insert(ETAG, header(&etag)?);
+        let deadline = self.transfer_deadline(length);
+        let response = self
+            .call(path.doing("swift.upload"), |client, session| {
+                let request = client
+                    .put(session.url(&path.quoted))
+                    .headers(headers.clone());
+                request.timeout(deadline).body(bytes.clone())
+            })
+            .await?;
+        let bytes = length;
+        Ok((response, Uploaded { etag, bytes }))
+    }
+
+    async fn put_file(
+        &self,
+        path: &ObjectPath,
+        mut headers: HeaderMap,
+        file: &Path,
+    ) -> Result<(Response, Uploaded)> {
+        let doing = path.doing("swift.upload");
+        let found = tokio::fs::metadata(file).await;
+        let bytes = found
+            .map_err(|e| doing.name(Error::io(file, "read", &e)))?
+            .len();
+        headers.insert(CONTENT_LENGTH, bytes.into());
+        let deadline = self.transfer_deadline(bytes);
+        let stall = self.options.stall_timeout;
+        let last = Mutex::new(Arc::default());
+        let response = self
+            .attempts(doing, |session| {
+                let progress = Arc::new(Progress::default());
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&progress);
+                let body = stream_file(file.to_path_buf(), bytes, Arc::clone(&progress));
+                let request = self
+                    .client
+                    .put(session.url(&path.quoted))
+                    .headers(headers.clone());
+                let sent = request
+                    .header("x-auth-token", session.token())
+                    .timeout(deadline)
+                    .body(reqwest::Body::wrap_stream(body))
+                    .send();
+                async move {
+                    let answer = tokio::select! {
+                        answer = sent => answer.map_err(http::no_answer),
+                        error = progress.stalled(stall) => Err(error),
+                    };
+                    // A file that cannot be read looks like a lost connection from here.
+                    answer.map_err(|error| match progress.take_failure() {
+                        Some(failure) => Error::io(file, "read", &failure),
+                        None => error,
+                    })
+                }
+            })
+            .await?;
+        let progress = last.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let etag = progress.take_md5().unwrap_or_default();
+        Ok((response, Uploaded { etag, bytes }))
+    }
+
+    /// The time for a transfer of so many bytes at the slowest rate that is put up with.
+    pub(super) fn transfer_deadline(&self, bytes: u64) -> Duration {
+        let seconds = bytes / self.options.slowest_transfer.max(1);
+        self.options.request_timeout + Duration::from_secs(seconds)
+    }
+}
+
+impl UploadOptions {
+    fn headers(&self) -> Result<HeaderMap> {
+        let mut headers = metadata::to_headers(&self.metadata)?;
+        if let Some(life) = self.delete_after {
+            headers.insert("x-delete-after", life.as_secs().max(1).into());
+        }
+        if let Some(kind) = &self.content_type {
+            headers.insert(CONTENT_TYPE, header(kind)?);
+        }
+        Ok(headers)
+    }
+}
+
+fn header(text: &str) -> Result<HeaderValue> {
+    HeaderValue::try_from(text).map_err(|_| {
+        Error::new(
+            Kind::Invalid,
+            format!("{text:?} cannot be sent in a header"),
+        )
+    })
+}
+
+/// How far an attempt is, seen from outside the stream.
+#[derive(Debug, Default)]
+struct Progress {
+    sent: AtomicU64,
+    outcome: Mutex<Outcome>,
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    md5: Option<String>,
+    failure: Option<io::Error>,
+}
+
+impl Progress {
+    /// Resolves when nothing was taken from the stream for `limit`.
+    async fn stalled(&self, limit: Duration) -> Error {
+        let mut before = self.sent.load(Ordering::Relaxed);
+        loop {
+            tokio::time::sleep(limit).await;
+            let now = self.sent.load(Ordering::Relaxed);
+            if now == before {
+                let message = format!("no progress for {} s after {now} bytes", limit.as_secs());
+                return Error::new(Kind::Timeout, message).retryable(true);
+            }
+            before = now;
+        }
+    }
+
+    fn outcome(&self) -> std::sync::MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_failure(&self) -> Option<io::Error> {
+        self.outcome().failure.take()
+    }
+
+    fn take_md5(&self) -> Option<String> {
+        self.outcome().md5.take()
+    }
+}
+
+/// A file being read: one chunk ahead of what is being sent.
+struct Reading {
+    source: Source,
+    left: u64,
+    md5: Md5,
+}
+
+enum Source {
+    Closed(PathBuf),
+    Open(File),
+}
+
+impl Reading {
+    /// Reads and hashes the next chunk; an empty one is the end.
+    fn next(mut self) -> io::Result<(Self, Bytes)> {
+        let mut file = match self.source {
+            Source::Closed(path) => File::open(path)?,
+            Source::Open(file) => file,
+        };
+        let wanted = self.left.min(CHUNK);
+        let mut chunk = Vec::new();
+        Read::by_ref(&mut file)
+            .take(wanted)
+            .read_to_end(&mut chunk)?;
+        let got = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        if got < wanted {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the file became shorter while it was uploaded",
+            ));
+        }
+        self.left -= got;
+        self.md5.update(&chunk);
+        self.source = Source::Open(file);
+        Ok((self, chunk.into()))
+    }
+}
+
+/// The first `length` bytes of a file; the MD5 or the failure is left in `progress`.
+fn stream_file(
+    path: PathBuf,
+    length: u64,
+    progress: Arc<Progress>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let reading = Reading {
+        source: Source::Closed(path),
+        left: length,
+        md5: Md5::new(),
+    };
+    let ahead = tokio::task::spawn_blocking(|| reading.next());
+    stream::try_unfold((ahead, progress), |(ahead, progress)| async move {
+        let read = ahead.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        let (reading, chunk) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let kind = error.kind();
+                let text = error.to_string();
+                progress.outcome().failure = Some(error);
+                return Err(io::Error::new(kind, text));
+            }
+        };
+        if reading.left == 0 {
+            // hyper stops at the announced length and need not come for the end.
+            let md5 = hex::encode(reading.md5.clone().finalize());
+            progress.outcome().md5 = Some(md5);
+        }
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        let sent = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        progress.sent.fetch_add(sent, Ordering::Relaxed);
+        let ahead = tokio::task::spawn_blocking(|| reading.next());
+        Ok(Some((chunk, (ahead, progress))))
+    })
+}
