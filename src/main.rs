@@ -1,3 +1,7 @@
 //! The `flowrun` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    flowrun::cli::main()
+}

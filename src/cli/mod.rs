@@ -1,1 +1,140 @@
-//! Commands.
+//! Commands. Exit codes: 0 done, 1 a run failed, 2 usage or configuration, 3 cancelled, 4 stopped
+//! and resumable.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this folder talks to the operator"
+)]
+
+mod args;
+mod call;
+mod follow;
+mod format;
+mod inspect;
+mod lab;
+mod render;
+mod report;
+mod site;
+mod start;
+
+use crate::error::{Error, Kind};
+use crate::journal::RunStatus;
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Exit {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    Cancelled = 3,
+    Stopped = 4,
+}
+
+impl Exit {
+    fn of_status(status: RunStatus) -> Self {
+        match status {
+            RunStatus::Done => Self::Done,
+            RunStatus::Cancelled => Self::Cancelled,
+            RunStatus::Stopped | RunStatus::Running => Self::Stopped,
+            RunStatus::Failed | RunStatus::Stuck => Self::Failed,
+        }
+    }
+
+    /// An error before any run began.
+    fn of_error(error: &Error) -> Self {
+        match error.kind() {
+            Kind::Invalid | Kind::NotFound | Kind::Unsupported => Self::Usage,
+            Kind::Cancelled => Self::Cancelled,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    // A broken pipe (`flowrun runs | head`) ends the output, it is not a crash.
+    let cli = Cli::parse_from(args::with_run(std::env::args_os().collect()));
+    start_tracing(cli.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no runtime: {error}");
+            return Exit::Failed.into();
+        }
+    };
+    let json = cli.json;
+    match runtime.block_on(dispatch(cli)) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            if json {
+                println!(
+                    "{}",
+                    serde_json::json!({ "event": "error", "error": error })
+                );
+            }
+            eprint!("{}", format::error(&error, None, format::colours()));
+            Exit::of_error(&error).into()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit, Error> {
+    match &cli.command {
+        Command::Run(run) => start::run(&cli, run).await,
+        Command::Call(call) => call::call(&cli, call).await,
+        Command::Resume { run } => start::resume(&cli, run, false).await,
+        Command::Cancel { run } => start::cancel(&cli, run).await,
+        Command::Runs { limit } => inspect::runs(&cli, *limit).await,
+        Command::Show { run } => inspect::show(&cli, run).await,
+        Command::Logs { run } => inspect::logs(&cli, run).await,
+        Command::Help { topic } => inspect::help(topic.as_deref()),
+        Command::Types { dir } => inspect::types(dir),
+        Command::Lab { command } => lab::lab(&cli, command).await,
+    }
+}
+
+/// Diagnostics go to stderr; the run's own story is told by its events.
+fn start_tracing(verbose: u8) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match verbose {
+        0 => LevelFilter::ERROR,
+        1 => LevelFilter::WARN,
+        2 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(format::colours())
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_an_exit_code() {
+        for kind in Kind::ALL {
+            let exit = Exit::of_error(&Error::new(kind, "x"));
+            assert!(
+                matches!(exit, Exit::Failed | Exit::Usage | Exit::Cancelled),
+                "{kind}"
+            );
+        }
+    }
+}

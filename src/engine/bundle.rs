@@ -43,7 +43,8 @@ pub fn collect(entry: &Path, library: BTreeMap<String, String>) -> Result<Bundle
 }
 
 /// Hashes paths and contents.
-fn seal(files: BTreeMap<String, String>) -> Bundle {
+#[must_use]
+pub fn seal(files: BTreeMap<String, String>) -> Bundle {
     let mut hash = Sha256::new();
     for (path, text) in &files {
         for part in [path, text] {

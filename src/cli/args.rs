@@ -1,0 +1,201 @@
+//! The command line. A flow needs no command word: `flowrun deploy.lua --node X`.
+
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  flowrun flows/ilo_vmedia_iscsi.lua --node lab-1 --lab
+      deploys onto a simulated server, nothing else needed
+  flowrun ilo_vmedia_iscsi --node dl380-7 --set instance_info.image_source=/srv/debian.qcow2
+      deploys a server of flowrun.toml
+  flowrun call ilo.power_state --node dl380-7
+      calls one primitive and prints its result as JSON
+  flowrun resume 0193   continues a run whose process died
+
+Exit codes: 0 done, 1 a run failed, 2 usage or configuration, 3 cancelled,
+4 stopped and resumable (SIGTERM, or Ctrl-C twice).";
+
+/// Deploys bare-metal servers with Lua flows.
+#[derive(Debug, Parser)]
+#[command(name = "flowrun", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    /// Configuration [default: ./flowrun.toml, else /etc/flowrun/flowrun.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Use a simulated site instead of the configured one
+    #[arg(long, global = true)]
+    pub(super) lab: bool,
+    /// Folder of the simulated site: used if one is up there, else started and kept
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) lab_dir: Option<PathBuf>,
+    /// What goes wrong in a site that is started, e.g. ilo.insert=accepted-but-not-mounted
+    #[arg(long, global = true, value_name = "FAULT")]
+    pub(super) lab_fault: Vec<String>,
+    /// Print events and results as JSON, one a line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Diagnostics on stderr; more of them with -vv and -vvv
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a flow: a .lua file, or a name in the flow folders. The word `run` may be left out
+    Run(Run),
+    /// Call one primitive and print its result as JSON
+    Call(CallArgs),
+    /// Continue a run whose process died or stopped
+    Resume {
+        /// Id of the run, or its beginning
+        run: String,
+    },
+    /// Cancel a run: what it did is unwound by the flow's own clean-ups
+    Cancel {
+        /// Id of the run, or its beginning
+        run: String,
+    },
+    /// List runs, newest first
+    Runs {
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Show a run: its steps and calls with times, and a timeline
+    Show {
+        /// Id of the run, or its beginning
+        run: String,
+    },
+    /// Print the log of a run
+    Logs {
+        /// Id of the run, or its beginning
+        run: String,
+    },
+    /// Explain a primitive, a module, or list them all
+    Help {
+        /// `ilo.attach_vmedia`, or `ilo`
+        topic: Option<String>,
+    },
+    /// Write the types for editors (LuaLS, EmmyLua)
+    Types {
+        /// Where to
+        #[arg(default_value = "stdlib/types")]
+        dir: PathBuf,
+    },
+    /// The simulated site
+    Lab {
+        #[command(subcommand)]
+        command: LabCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The flow: a .lua file, or a name in the flow folders
+    pub(super) flow: String,
+    /// Its action [default: the flow's own, mostly `deploy`]
+    pub(super) action: Option<String>,
+    /// Node to run on; several run at once
+    #[arg(long, required = true, value_name = "NAME")]
+    pub(super) node: Vec<String>,
+    /// Parameter of the flow
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(super) param: Vec<String>,
+    /// Field of the node, for this run
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CallArgs {
+    /// The primitive, e.g. ilo.power_state
+    pub(super) primitive: String,
+    /// Arguments by name, as a JSON object
+    pub(super) arguments: Option<String>,
+    /// Node, for primitives that take one
+    #[arg(long, value_name = "NAME")]
+    pub(super) node: Option<String>,
+    /// Field of the node, for this call
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LabCommand {
+    /// Bring a site up in --lab-dir and keep it up until Ctrl-C; prints what it offers as JSON
+    Up {
+        /// How many nodes
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
+    },
+}
+
+const COMMANDS: [&str; 10] = [
+    "run", "call", "resume", "cancel", "runs", "show", "logs", "help", "types", "lab",
+];
+
+/// Puts the word `run` before a flow. A unique command word is never a flow's name.
+pub(super) fn with_run(mut args: Vec<OsString>) -> Vec<OsString> {
+    const WITH_VALUE: [&str; 3] = ["--config", "--lab-dir", "--lab-fault"];
+    let mut at = 1;
+    while let Some(word) = args.get(at).and_then(|arg| arg.to_str()) {
+        if WITH_VALUE.contains(&word) {
+            at += 2;
+        } else if word.starts_with('-') {
+            at += 1;
+        } else {
+            if !COMMANDS.contains(&word) {
+                args.insert(at, "run".into());
+            }
+            break;
+        }
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> String {
+        let args = line.split(' ').map(OsString::from).collect();
+        let args = with_run(args)
+            .into_iter()
+            .map(|arg| arg.into_string().unwrap());
+        args.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_flow_needs_no_command_word() {
+        assert_eq!(
+            words("flowrun a.lua --node x"),
+            "flowrun run a.lua --node x"
+        );
+        assert_eq!(
+            words("flowrun --lab-dir d a.lua"),
+            "flowrun --lab-dir d run a.lua"
+        );
+        assert_eq!(words("flowrun --json runs"), "flowrun --json runs");
+        assert_eq!(words("flowrun --help"), "flowrun --help");
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        let known: Vec<_> = Cli::command()
+            .get_subcommands()
+            .map(|c| c.get_name().to_owned())
+            .collect();
+        assert_eq!(known.len(), COMMANDS.len());
+        assert!(
+            COMMANDS
+                .iter()
+                .all(|word| known.iter().any(|name| name == word))
+        );
+    }
+}

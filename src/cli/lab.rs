@@ -1,0 +1,30 @@
+//! `lab up`: a simulated site in the foreground.
+
+use super::Exit;
+use super::args::{Cli, LabCommand};
+use super::site::lab_options;
+use crate::error::{Error, Kind, Result};
+use crate::lab::site::Site;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(super) async fn lab(cli: &Cli, command: &LabCommand) -> Result<Exit> {
+    let LabCommand::Up { nodes } = command;
+    let dir = cli.lab_dir.clone().ok_or_else(|| {
+        Error::new(Kind::Invalid, "lab up needs --lab-dir").hint("flowrun lab up --lab-dir lab")
+    })?;
+    let site = Site::start(lab_options(cli, dir.clone(), *nodes)).await?;
+    println!("{:#}", site.describe());
+    eprintln!(
+        "the site is up in {}; Ctrl-C ends it, its files stay",
+        dir.display()
+    );
+    let no_signals = |e| Error::new(Kind::Io, "no signals").caused_by(&e);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    site.stop().await;
+    Ok(Exit::Done)
+}

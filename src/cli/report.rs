@@ -1,0 +1,215 @@
+//! What is said when runs have ended.
+
+use super::args::Cli;
+use super::format;
+use super::format::{bytes, seconds, short};
+use super::render::rate;
+use super::site::Ground;
+use crate::engine::RunEnd;
+use crate::error::Result;
+use crate::journal::RunStatus;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Prints how a run ended: its result, or its error with the flow's line.
+pub(super) async fn run(cli: &Cli, ground: &Ground, end: &RunEnd) -> Result<()> {
+    if cli.json {
+        return Ok(());
+    }
+    let record = ground.engine.journal().find_run(&end.id).await?;
+    let now = record.ended_ms.unwrap_or(record.alive_ms);
+    let took = seconds(format::elapsed(record.created_ms, now));
+    let id = short(&end.id);
+    println!(
+        "\n{}: {} after {took} (run {id})",
+        end.node,
+        end.status.as_str()
+    );
+    result(&end.result);
+    if let Some(error) = &end.error {
+        let bundle = ground.engine.journal().bundle(&record.bundle).await.ok();
+        print!(
+            "{}",
+            format::error(error, bundle.as_ref(), format::colours())
+        );
+    }
+    match end.status {
+        RunStatus::Stopped => println!("  `flowrun resume {id}` continues it"),
+        RunStatus::Stuck => println!(
+            "  a clean-up failed: look at {} before you use it again",
+            end.node
+        ),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The fields that flows of this kind return have a place of their own; the rest as it is.
+fn result(value: &Value) {
+    let at = |path: &str| value.pointer(path);
+    let number = |path: &str| at(path).and_then(Value::as_u64);
+    let text = |path: &str| at(path).and_then(Value::as_str).unwrap_or_default();
+    if number("/written/image_bytes").is_none() {
+        if !value.is_null() {
+            println!("{value:#}");
+        }
+        return;
+    }
+    let zero = number("/written/zero_bytes").unwrap_or(0);
+    let data = number("/written/data_bytes").unwrap_or(0);
+    let took = at("/written/seconds")
+        .and_then(Value::as_f64)
+        .unwrap_or(0.0);
+    println!(
+        "  image     {} ({}, {})",
+        text("/image/path"),
+        text("/image/format"),
+        bytes(number("/image/virtual_bytes").unwrap_or(0))
+    );
+    println!(
+        "  disk      {} {} of {} at {}",
+        text("/written/disk/vendor").trim(),
+        text("/written/disk/product").trim(),
+        bytes(number("/written/disk/bytes").unwrap_or(0)),
+        text("/target")
+    );
+    println!(
+        "  written   {} of data, {} of zeros",
+        rate(data, took),
+        bytes(zero)
+    );
+    println!(
+        "  verified  {} read back and compared, SHA-256 over all pieces {}…",
+        bytes(number("/written/verified_bytes").unwrap_or(0)),
+        text("/written/digest").get(..16).unwrap_or_default()
+    );
+    println!(
+        "  booted    from disk {} ({}), {}, power {}",
+        text("/written/layout/disk_identifier"),
+        text("/written/layout/label"),
+        text("/booted/post_state").replace('_', " "),
+        text("/booted/power_state")
+    );
+}
+
+/// Prints what a simulated site saw, which is more than a flow can see.
+pub(super) async fn lab(cli: &Cli, ground: &Ground, ends: &[RunEnd]) {
+    let Some(lab) = &ground.lab else { return };
+    let snapshot = match lab.snapshot().await {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            tracing::warn!(%error, "the lab does not tell what it saw");
+            return;
+        }
+    };
+    if cli.json {
+        println!(
+            "{}",
+            serde_json::json!({ "event": "lab", "site": snapshot })
+        );
+        return;
+    }
+    let nodes = snapshot.get("nodes").and_then(Value::as_array);
+    for node in nodes.into_iter().flatten() {
+        let name = node.get("name").and_then(Value::as_str).unwrap_or_default();
+        if ends.iter().any(|end| end.node == name) {
+            println!("\nwhat the simulated {name} saw");
+            machine(node);
+        }
+    }
+    fetches(&snapshot);
+}
+
+fn machine(node: &Value) {
+    let text = |path: &str| {
+        node.pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let number = |path: &str| node.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    for boot in node
+        .get("boots")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let field = |name: &str| boot.get(name).and_then(Value::as_str).unwrap_or_default();
+        let count = boot.get("number").and_then(Value::as_u64).unwrap_or(0);
+        println!(
+            "  boot {count}    from {}: {}",
+            field("source"),
+            field("detail")
+        );
+    }
+    for medium in node
+        .pointer("/machine/media")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let inserted = medium
+            .get("inserted")
+            .and_then(Value::as_bool)
+            .unwrap_or(false);
+        let state = if inserted {
+            "STILL INSERTED"
+        } else {
+            "ejected"
+        };
+        println!(
+            "  {:<9} read by the iLO in {} requests, {}; {state}",
+            medium
+                .get("device")
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+            medium.get("requests").and_then(Value::as_u64).unwrap_or(0),
+            bytes(medium.get("bytes").and_then(Value::as_u64).unwrap_or(0)),
+        );
+    }
+    println!(
+        "  disk      {} written to {} ({} allocated)",
+        bytes(number("/disk/bytes_written")),
+        text("/disk/path"),
+        bytes(number("/disk/allocated_bytes"))
+    );
+    println!(
+        "  power     {}, {}",
+        text("/machine/power"),
+        text("/machine/post_state").replace('_', " ")
+    );
+}
+
+/// Who fetched which object through a temporary URL.
+fn fetches(snapshot: &Value) {
+    let mut objects: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+    let accesses = snapshot
+        .pointer("/object_store/accesses")
+        .and_then(Value::as_array);
+    for access in accesses.into_iter().flatten() {
+        let text = |name: &str| access.get(name).and_then(Value::as_str).unwrap_or_default();
+        let signed = access
+            .get("temp_url")
+            .and_then(Value::as_bool)
+            .unwrap_or(false);
+        if text("method") != "GET" || !signed {
+            continue;
+        }
+        let peer = text("peer")
+            .rsplit_once(':')
+            .map_or("", |(address, _)| address);
+        let object = format!("{}/{}", text("container"), text("object"));
+        let entry = objects.entry((object, peer.to_owned())).or_default();
+        entry.0 += 1;
+        entry.1 += access
+            .get("bytes_sent")
+            .and_then(Value::as_u64)
+            .unwrap_or(0);
+    }
+    println!("\nfetched from the object store by temporary URL");
+    for ((object, peer), (requests, sent)) in objects {
+        println!(
+            "  {object} by {peer} in {requests} requests, {}",
+            bytes(sent)
+        );
+    }
+}

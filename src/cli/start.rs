@@ -1,0 +1,200 @@
+//! `run`, `resume`, `cancel`: runs in the foreground.
+
+use super::args::{Cli, Run};
+use super::site::{Ground, state_dir};
+use super::{Exit, follow, format};
+use crate::engine::{self, NewScript, Script, Started};
+use crate::error::{Error, Kind, Result};
+use crate::journal::{Bundle, Journal, RunRecord};
+use crate::lua::stdlib;
+use crate::suggest::near;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(super) async fn run(cli: &Cli, args: &Run) -> Result<Exit> {
+    let params = pairs(&args.param)?;
+    let ground = Ground::open(cli, &args.node, &args.set).await?;
+    let (bundle, entry) = find_flow(&args.flow, &ground.config.site.flows)?;
+    let prepared = prepare(&ground, &bundle, &entry, args.action.as_deref(), &params);
+    let (flow, action, params) = prepared.inspect_err(|e| {
+        // The place of the mistake is in a file that only this function has.
+        eprint!("{}", format::error(e, Some(&bundle), format::colours()));
+    })?;
+    announce(cli, &ground, &bundle, &entry, &args.node, &params)?;
+    let listener = ground.listen()?;
+    let story = follow::Story::begin(cli, &ground, args.node.len());
+    let mut started = Vec::new();
+    let mut refused = None;
+    for name in &args.node {
+        let script = Script {
+            bundle: bundle.clone(),
+            entry: entry.clone(),
+            action: action.clone(),
+            params: params.clone(),
+            node: ground.config.node(name)?.view(name),
+        };
+        let new = NewScript {
+            flow: flow.clone(),
+            script,
+            node: name.clone(),
+        };
+        match ground.engine.start(new).await {
+            Ok(run) => started.push(run),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    let exit = finish(cli, &ground, story, started).await?;
+    drop(listener);
+    match refused {
+        Some(error) => Err(error),
+        None => Ok(exit),
+    }
+}
+
+fn prepare(
+    ground: &Ground,
+    bundle: &Arc<Bundle>,
+    entry: &str,
+    action: Option<&str>,
+    params: &BTreeMap<String, String>,
+) -> Result<(String, String, Value)> {
+    let info = ground.runtime.inspect(bundle, entry)?;
+    let action = info.action(action)?;
+    let params = info.params(params)?;
+    Ok((info.name, action, params))
+}
+
+/// Says which file is used and what it will destroy.
+fn announce(
+    cli: &Cli,
+    ground: &Ground,
+    bundle: &Arc<Bundle>,
+    entry: &str,
+    nodes: &[String],
+    params: &Value,
+) -> Result<()> {
+    if cli.json {
+        return Ok(());
+    }
+    eprintln!(
+        "flow {entry} ({})",
+        bundle.hash.get(..12).unwrap_or_default()
+    );
+    for name in nodes {
+        let view = ground.config.node(name)?.view(name);
+        for what in ground.runtime.destroys(bundle, entry, &view, params)? {
+            eprintln!("{name}: destroys {what}");
+        }
+    }
+    Ok(())
+}
+
+/// Follows runs to their end, prints what they say of themselves, and answers the worst exit.
+pub(super) async fn finish(
+    cli: &Cli,
+    ground: &Ground,
+    story: follow::Story,
+    started: Vec<Started>,
+) -> Result<Exit> {
+    let ends = follow::to_the_end(ground, started).await?;
+    story.end().await;
+    let mut worst = Exit::Done;
+    for end in &ends {
+        super::report::run(cli, ground, end).await?;
+        worst = worst.max(Exit::of_status(end.status));
+    }
+    super::report::lab(cli, ground, &ends).await;
+    ground.engine.journal().sync().await?;
+    Ok(worst)
+}
+
+pub(super) async fn resume(cli: &Cli, prefix: &str, cancel: bool) -> Result<Exit> {
+    let record = Journal::open(&state_dir(cli)?)?.find_run(prefix).await?;
+    let ground = Ground::open(cli, std::slice::from_ref(&record.node), &[]).await?;
+    let listener = ground.listen()?;
+    let story = follow::Story::begin(cli, &ground, 1);
+    let started = ground.engine.resume(record, cancel).await?;
+    let exit = finish(cli, &ground, story, vec![started]).await?;
+    drop(listener);
+    Ok(exit)
+}
+
+/// A run that somebody works on is asked to cancel; one that nobody works on is unwound here.
+pub(super) async fn cancel(cli: &Cli, prefix: &str) -> Result<Exit> {
+    let journal = Journal::open(&state_dir(cli)?)?;
+    let record = journal.find_run(prefix).await?;
+    if record.status.is_final() {
+        let message = format!("the run has ended: {}", record.status.as_str());
+        return Err(Error::new(Kind::Conflict, message).target(record.id));
+    }
+    if goes_on(&record) {
+        journal.request_cancel(&record.id).await?;
+        println!(
+            "asked {} to cancel run {}",
+            record.owner,
+            format::short(&record.id)
+        );
+        return Ok(Exit::Done);
+    }
+    match resume(cli, prefix, true).await? {
+        Exit::Cancelled => Ok(Exit::Done),
+        other => Ok(other),
+    }
+}
+
+fn goes_on(record: &RunRecord) -> bool {
+    use crate::journal::RunStatus::Running;
+    record.status == Running && engine::is_alive(&record.owner, record.alive_ms)
+}
+
+fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
+    given
+        .iter()
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').ok_or_else(|| {
+                Error::new(Kind::Invalid, format!("--param {pair:?} is not understood"))
+                    .hint("--param callback_timeout=15m")
+            })?;
+            Ok((name.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+/// A `.lua` file, or a name: the flow folders first, then what is built in.
+fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle>, String)> {
+    let is_path = Path::new(wanted).extension().is_some_and(|e| e == "lua");
+    let on_disk = if is_path {
+        Some(PathBuf::from(wanted)).filter(|path| path.is_file())
+    } else {
+        let named = folders
+            .iter()
+            .map(|folder| folder.join(format!("{wanted}.lua")));
+        named.into_iter().find(|path| path.is_file())
+    };
+    if let Some(path) = on_disk {
+        let bundle = engine::collect_bundle(&path, stdlib::modules())?;
+        return Ok((Arc::new(bundle), path.display().to_string()));
+    }
+    let stock = stdlib::flows();
+    let entry = if is_path {
+        wanted.to_owned()
+    } else {
+        format!("flows/{wanted}.lua")
+    };
+    if stock.contains_key(&entry) {
+        let mut files = stdlib::modules();
+        files.extend(stock);
+        return Ok((Arc::new(engine::seal_bundle(files)), entry));
+    }
+    let known: Vec<&str> = stock.keys().map(String::as_str).collect();
+    let error = Error::new(Kind::NotFound, format!("there is no flow {wanted}"));
+    Err(match near(&entry, &known) {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error.hint(format!(
+            "give a .lua file; built in are {}",
+            known.join(", ")
+        )),
+    })
+}

@@ -1,0 +1,66 @@
+//! A node's serial console, kept as a file.
+
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::ramdisk::deploy::Log;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// The file that every boot of a node appends to.
+#[derive(Debug)]
+pub(super) struct ConsoleLog {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+/// The console during one boot.
+#[derive(Debug, Clone)]
+pub(super) struct Console {
+    log: Arc<ConsoleLog>,
+    began: Instant,
+}
+
+impl ConsoleLog {
+    /// Opens the file for appending. Blocks.
+    pub(super) fn open(path: &Path) -> Result<Arc<Self>> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.map_err(|e| Error::io(path, "open", &e))?;
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            file: Mutex::new(file),
+        }))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins the console of a boot.
+    pub(super) fn begin(self: &Arc<Self>, number: u64, source: &str) -> Console {
+        let console = Console {
+            log: Arc::clone(self),
+            began: clock::instant(),
+        };
+        console.line(&format!("boot {number} from {source}"));
+        console
+    }
+}
+
+impl Log for Console {
+    /// Seconds since the boot stand before the line, as before a kernel's.
+    fn line(&self, text: &str) {
+        let elapsed = clock::instant().saturating_duration_since(self.began);
+        let printable: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let line = format!("[{:12.6}] {printable}\n", elapsed.as_secs_f64());
+        let mut file = self.log.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = file.write_all(line.as_bytes()) {
+            tracing::warn!(path = %self.log.path.display(), %error, "a console line is lost");
+        }
+    }
+}

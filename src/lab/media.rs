@@ -1,0 +1,257 @@
+//! What an operator brings to a site: the deploy ISO and an OS image.
+//!
+//! Both are built from nothing, the same in every lab. The ISO's kernel and ramdisk are
+//! stand-ins, and say so to whoever opens them: a simulated server reads but does not execute
+//! them. The image is a real disk image: boot code, GPT, a FAT volume with files, a partition
+//! with recognisable data, and holes.
+
+use super::files::{make_private_dir, read_text, write_private};
+use crate::error::{Error, Kind, Result};
+use crate::image::bootsector::program;
+use crate::image::iso::{IsoSpec, Source, make_iso};
+use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use hadris_fs::Guid;
+use hadris_part::gpt::types::{EFI_SYSTEM, LINUX_FILESYSTEM};
+use hadris_part::{DiskLayout, PartitionSpec, Size};
+use hadris_storage::BlockSize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, BufWriter, Cursor, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Container of the object store that the deploy ISO is in.
+pub const CONTAINER: &str = "flowrun_images";
+
+/// Name of the deploy ISO in it.
+pub const DEPLOY_ISO: &str = "deploy.iso";
+
+/// Changes when the files that are built change.
+const VERSION: u32 = 1;
+
+const SECTOR_BYTES: u64 = 512;
+const IMAGE_BYTES: u64 = 64 << 20;
+const ESP_BYTES: usize = 8 << 20;
+/// What of sector 0 is boot code; the disk identifier and the table follow.
+const BOOT_CODE_BYTES: usize = 440;
+/// GUID of the image's partition table.
+const DISK_GUID: [u8; 16] = *b"flowrun lab disk";
+/// Blocks of the root partition, and which of them hold data.
+const BLOCK_BYTES: usize = 4096;
+const DATA_BLOCKS: [std::ops::Range<u64>; 2] = [0..1024, 8192..8448];
+
+const STAND_IN: &str = "This is not a program. It stands for the deploy ramdisk of a simulated \
+    server, which reads this file from the CD as a real one does and then runs the ramdisk's \
+    code itself.\n";
+
+/// The files, and what there is to know of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Media {
+    version: u32,
+    /// The deploy ISO.
+    pub deploy_iso: PathBuf,
+    /// The OS image: raw, a whole disk.
+    pub image: PathBuf,
+    /// Its size.
+    pub image_bytes: u64,
+    /// Its SHA-256 in hex.
+    pub image_sha256: String,
+}
+
+impl Media {
+    /// Builds the files in this folder, unless they are there. Blocks.
+    ///
+    /// # Errors
+    /// `io` or `limit` if they cannot be written.
+    pub fn make(folder: &Path) -> Result<Self> {
+        make_private_dir(folder)?;
+        let list = folder.join("media.json");
+        if let Some(text) = read_text(&list)?
+            && let Ok(media) = serde_json::from_str::<Self>(&text)
+            && media.is_in(folder)
+        {
+            return Ok(media);
+        }
+        let (deploy_iso, image) = (folder.join("deploy.iso"), folder.join("lab-image.raw"));
+        write_deploy_iso(&deploy_iso)?;
+        write_image(&image).map_err(|e| Error::io(&image, "write the OS image", &e))?;
+        let media = Self {
+            version: VERSION,
+            image_sha256: sha256(&image).map_err(|e| Error::io(&image, "read", &e))?,
+            image_bytes: IMAGE_BYTES,
+            deploy_iso,
+            image,
+        };
+        // Written last: without it the files count as unfinished.
+        let text = serde_json::to_string(&media)
+            .map_err(|e| Error::new(Kind::Internal, "no list of media").caused_by(&e))?;
+        write_private(&list, text.as_bytes())?;
+        Ok(media)
+    }
+
+    fn is_in(&self, folder: &Path) -> bool {
+        let files = [&self.deploy_iso, &self.image];
+        self.version == VERSION
+            && files
+                .iter()
+                .all(|file| file.starts_with(folder) && file.is_file())
+    }
+}
+
+fn write_deploy_iso(path: &Path) -> Result<()> {
+    let stand_in = |what: &str, size: usize| {
+        let mut contents = format!("flowrun lab: {what}. {STAND_IN}").into_bytes();
+        contents.resize(size, b'\n');
+        Source::Bytes(contents)
+    };
+    let spec = IsoSpec {
+        volume_id: "VMEDIA_BOOT_ISO".to_owned(),
+        kernel: stand_in("kernel stand-in", 1 << 20),
+        ramdisk: stand_in("ramdisk stand-in", 512 << 10),
+        kernel_params: "boot_method=vmedia".to_owned(),
+        isolinux: None,
+        files: Vec::new(),
+    };
+    let failed = |e: &io::Error| Error::io(path, "write the deploy ISO", e);
+    let mut file = BufWriter::new(File::create(path).map_err(|e| failed(&e))?);
+    make_iso(&spec, &mut file)?;
+    file.into_inner().map_err(|e| failed(e.error()))?;
+    Ok(())
+}
+
+/// Writes the OS image; what is not written is a hole.
+fn write_image(path: &Path) -> io::Result<()> {
+    let file = File::create(path)?;
+    file.set_len(IMAGE_BYTES)?;
+    let esp_mib = (ESP_BYTES >> 20) as u64;
+    let block_size = BlockSize::new(512).ok_or(io::ErrorKind::InvalidInput)?;
+    let mut disk = DiskLayout::gpt(Guid::from_bytes(DISK_GUID))
+        .partition(PartitionSpec::new(EFI_SYSTEM, Size::MiB(esp_mib)).with_name("EFI"))
+        .partition(PartitionSpec::new(LINUX_FILESYSTEM, Size::Remaining).with_name("root"))
+        .build(IMAGE_BYTES / SECTOR_BYTES, block_size)
+        .map_err(io::Error::other)?;
+    let code = program("flowrun lab image: a disk for simulated servers, without a system.");
+    let code = code.map_err(io::Error::other)?;
+    disk.set_bootstrap(code.get(..BOOT_CODE_BYTES).unwrap_or_default())
+        .map_err(io::Error::other)?;
+    for run in disk.runs() {
+        file.write_all_at(run.bytes(), run.lba() * SECTOR_BYTES)?;
+    }
+    let start = |slot: usize| {
+        let partition = disk.partition(slot).ok_or(io::ErrorKind::InvalidData)?;
+        io::Result::Ok(partition.start() * SECTOR_BYTES)
+    };
+    write_sparse(&file, &esp()?, start(0)?)?;
+    let root = start(1)?;
+    for number in DATA_BLOCKS.into_iter().flatten() {
+        file.write_all_at(&data_block(number), root + number * BLOCK_BYTES as u64)?;
+    }
+    file.sync_all()
+}
+
+/// Writes the blocks that are not zero.
+fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    for (block, number) in bytes.chunks(BLOCK_BYTES).zip(0_u64..) {
+        if block.iter().any(|byte| *byte != 0) {
+            file.write_all_at(block, offset + number * BLOCK_BYTES as u64)?;
+        }
+    }
+    Ok(())
+}
+
+/// A FAT volume as UEFI looks for it, with files that say what they are.
+fn esp() -> io::Result<Vec<u8>> {
+    let mut volume = Cursor::new(vec![0; ESP_BYTES]);
+    let options = FormatVolumeOptions::new()
+        .fat_type(FatType::Fat16)
+        .bytes_per_cluster(512)
+        .volume_label(*b"LAB-ESP    ");
+    fatfs::format_volume(&mut volume, options)?;
+    volume.set_position(0);
+    let filesystem = FileSystem::new(&mut volume, FsOptions::new())?;
+    for (name, contents) in [
+        (
+            "readme.txt",
+            "The EFI system partition of the flowrun lab's OS image.\n",
+        ),
+        ("startup.nsh", "echo flowrun lab image\n"),
+        (
+            "grub.cfg",
+            "search --label root --set root\nlinux /vmlinuz root=LABEL=root\n",
+        ),
+    ] {
+        let mut file = filesystem.root_dir().create_file(name)?;
+        file.write_all(contents.as_bytes())?;
+    }
+    drop(filesystem);
+    Ok(volume.into_inner())
+}
+
+/// A block that says which one it is, followed by bytes that no compressor makes small.
+fn data_block(number: u64) -> Vec<u8> {
+    let mut block = format!("flowrun lab image, root partition, block {number:08}\n").into_bytes();
+    let mut state = Sha256::digest(number.to_le_bytes());
+    while block.len() < BLOCK_BYTES {
+        block.extend_from_slice(&state);
+        state = Sha256::digest(state);
+    }
+    block.truncate(BLOCK_BYTES);
+    block
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            length => hash.update(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use std::process::Command;
+
+    #[test]
+    fn the_image_is_a_sparse_disk_that_other_tools_read_and_the_same_in_every_lab() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [first, second] = folders.each_ref().map(|f| Media::make(f.path()).unwrap());
+        assert_eq!(first.image_sha256, second.image_sha256);
+        let iso = |media: &Media| std::fs::read(&media.deploy_iso).unwrap();
+        assert!(iso(&first) == iso(&second));
+        let found = std::fs::metadata(&first.image).unwrap();
+        assert_eq!(found.len(), IMAGE_BYTES);
+        assert!(found.blocks() * 512 < IMAGE_BYTES / 4);
+
+        let run = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).output();
+            let output = output.unwrap_or_else(|e| panic!("{program} is needed: {e}"));
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{program}: {text}");
+            text
+        };
+        let image = first.image.to_str().unwrap();
+        let verdict = run("sgdisk", &["-v", image]);
+        assert!(verdict.contains("No problems found"), "{verdict}");
+        let table = run("sgdisk", &["-p", image]);
+        assert!(table.contains("EF00") && table.contains("8300"), "{table}");
+        let esp = first.image.with_file_name("esp.fat");
+        let bytes = std::fs::read(&first.image).unwrap();
+        std::fs::write(&esp, &bytes[1 << 20..(1 << 20) + ESP_BYTES]).unwrap();
+        run("fsck.vfat", &["-n", esp.to_str().unwrap()]);
+        let text = run("mtype", &["-i", esp.to_str().unwrap(), "::readme.txt"]);
+        assert!(text.contains("EFI system partition"), "{text}");
+
+        // What is there already is kept.
+        let before = found.modified().unwrap();
+        assert_eq!(Media::make(folders[0].path()).unwrap(), first);
+        let after = std::fs::metadata(&first.image).unwrap().modified().unwrap();
+        assert_eq!(before, after);
+    }
+}

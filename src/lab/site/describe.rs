@@ -1,0 +1,86 @@
+//! What a deployer is told about the site.
+
+use super::Server;
+use super::build::Ground;
+use crate::error::Result;
+use crate::http::server::Identity;
+use crate::lab::files::write_private;
+use crate::lab::media::{CONTAINER, DEPLOY_ISO};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Writes the identity with which the deployer serves its callback.
+pub(super) fn write_api_identity(dir: &Path, identity: &Identity) -> Result<()> {
+    let (cert, key) = api_identity(dir);
+    write_private(&key, identity.key_pem.expose().as_bytes())?;
+    write_private(&cert, identity.cert_pem.as_bytes())
+}
+
+fn api_identity(dir: &Path) -> (PathBuf, PathBuf) {
+    let tls = dir.join("tls");
+    (tls.join("api.pem"), tls.join("api.key"))
+}
+
+/// Everything a deployer needs, secrets included.
+pub(super) fn site(ground: &Ground) -> Value {
+    let Ground {
+        dir, block, record, ..
+    } = ground;
+    let store = &record.store;
+    let store_url = block.url(store.port);
+    let (cert, key) = api_identity(dir);
+    let nodes = ground.inner.servers.iter();
+    let nodes: Vec<Value> = nodes.map(|server| node(ground, server)).collect();
+    json!({
+        "dir": dir,
+        "ca_file": ground.authority.path(),
+        "api": {
+            "listen": format!("{}:{}", block.services(), record.api_port),
+            "url": block.url(record.api_port),
+            "tls_cert": cert,
+            "tls_key": key,
+        },
+        "object_store": {
+            "auth_url": format!("{store_url}/auth/v1.0"),
+            "storage_url": format!("{store_url}/v1/{}", store.account),
+            "user": store.user,
+            "key": store.key.expose(),
+            "account": store.account,
+            "temp_url_key": store.temp_url_key.expose(),
+        },
+        "state_url": format!("{store_url}{}", super::state::PATH),
+        "deploy_iso": {"container": CONTAINER, "object": DEPLOY_ISO},
+        "image": {
+            "path": ground.media.image,
+            "size_bytes": ground.media.image_bytes,
+            "sha256": ground.media.image_sha256,
+        },
+        "nodes": nodes,
+    })
+}
+
+/// In the words of an inventory.
+fn node(ground: &Ground, server: &Server) -> Value {
+    let folder = ground.dir.join("nodes").join(&server.record.name);
+    json!({
+        "name": server.record.name,
+        "uuid": server.record.uuid(),
+        "ports": [server.record.mac()],
+        "driver_info": {
+            "ilo_address": ground.block.url(server.record.ilo_port),
+            "ilo_username": server.record.ilo_username,
+            "ilo_password_file": folder.join("ilo-password"),
+            "deploy_iso": format!("swift:{CONTAINER}/{DEPLOY_ISO}"),
+        },
+        "properties": {"capabilities": "boot_mode:bios"},
+        "instance_info": {
+            "image_source": ground.media.image,
+            "image_checksum": ground.media.image_sha256,
+            "root_gb": 1,
+        },
+        "address": server.address,
+        "disk": server.node.disk_path(),
+        "console_log": server.node.console_path(),
+        "media": folder.join("media"),
+    })
+}

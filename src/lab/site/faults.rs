@@ -1,0 +1,112 @@
+//! What goes wrong on a site, by name: with every node, or with the one named before a colon.
+
+use crate::error::{Error, Kind, Result};
+use crate::lab::ilo::Fault;
+use crate::lab::node::NodeFault;
+use std::collections::BTreeSet;
+
+/// The faults of a site.
+#[derive(Debug)]
+pub(super) struct Faults(Vec<Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    /// Whose; absent: everybody's.
+    node: Option<String>,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Ilo(Fault),
+    Node(NodeFault),
+}
+
+/// Every name that [`Faults::parse`] knows.
+pub(super) fn names() -> Vec<&'static str> {
+    let ilo = Fault::NAMES.iter().map(|(_, name)| *name);
+    let node = NodeFault::NAMES.iter().map(|(_, name)| *name);
+    ilo.chain(node).collect()
+}
+
+impl Faults {
+    pub(super) fn parse(texts: &[String]) -> Result<Self> {
+        let entries = texts.iter().map(|text| Entry::parse(text));
+        entries.collect::<Result<_>>().map(Self)
+    }
+
+    /// Refuses faults of nodes that do not run.
+    pub(super) fn check_nodes(&self, running: &[&str]) -> Result<()> {
+        let mut named = self.0.iter().filter_map(|entry| entry.node.as_deref());
+        match named.find(|name| !running.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::new(
+                Kind::Invalid,
+                format!("a fault is for {name:?}, which is no node of this lab"),
+            )
+            .hint(format!("the nodes are {}", running.join(", ")))),
+        }
+    }
+
+    pub(super) fn of_ilo(&self, node: &str) -> BTreeSet<Fault> {
+        let ilo = self.of(node).filter_map(|what| match what {
+            What::Ilo(fault) => Some(fault),
+            What::Node(_) => None,
+        });
+        ilo.collect()
+    }
+
+    pub(super) fn of_node(&self, node: &str) -> BTreeSet<NodeFault> {
+        let own = self.of(node).filter_map(|what| match what {
+            What::Node(fault) => Some(fault),
+            What::Ilo(_) => None,
+        });
+        own.collect()
+    }
+
+    fn of(&self, node: &str) -> impl Iterator<Item = What> {
+        let applies = move |entry: &&Entry| entry.node.as_deref().is_none_or(|name| name == node);
+        self.0.iter().filter(applies).map(|entry| entry.what)
+    }
+}
+
+impl Entry {
+    fn parse(text: &str) -> Result<Self> {
+        let (node, name) = match text.split_once(':') {
+            Some((node, name)) => (Some(node.to_owned()), name),
+            None => (None, text),
+        };
+        let ilo = name.parse().ok().map(What::Ilo);
+        let what = ilo.or_else(|| NodeFault::parse(name).map(What::Node));
+        let what = what.ok_or_else(|| {
+            Error::new(Kind::Invalid, format!("no fault is called {name:?}"))
+                .hint(format!("the faults are {}", names().join(", ")))
+        })?;
+        Ok(Self { node, what })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_parses_and_goes_to_whom_it_is_for() {
+        for name in names() {
+            let faults = Faults::parse(&[name.to_owned()]).unwrap();
+            assert_eq!(faults.of_ilo("a").len() + faults.of_node("a").len(), 1);
+        }
+        let texts = ["lab-2:ilo.power=ignored", "node.ramdisk=silent"].map(str::to_owned);
+        let faults = Faults::parse(&texts).unwrap();
+        assert_eq!(faults.of_ilo("lab-1"), BTreeSet::new());
+        assert_eq!(faults.of_ilo("lab-2"), [Fault::PowerIgnored].into());
+        assert_eq!(faults.of_node("lab-1"), [NodeFault::RamdiskSilent].into());
+        assert!(faults.check_nodes(&["lab-1", "lab-2"]).is_ok());
+        assert_eq!(
+            faults.check_nodes(&["lab-1"]).unwrap_err().kind(),
+            Kind::Invalid
+        );
+        let error = Faults::parse(&["node.x=y".to_owned()]).unwrap_err();
+        assert!(error.advice().unwrap().contains("node.power=lost-in-write"));
+    }
+}

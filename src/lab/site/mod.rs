@@ -1,0 +1,173 @@
+//! A whole site in one process: an iLO and a server for each node, the object store, and the
+//! files that a deployer needs to reach them.
+
+mod build;
+mod describe;
+mod faults;
+mod network;
+mod record;
+mod state;
+
+use super::ilo::Machine;
+use super::node::Node;
+use crate::error::{Error, Result};
+use crate::http::server::ServerHandle;
+use crate::objectstore::Store;
+use record::{NodeRecord, StoreRecord};
+use serde_json::Value;
+use std::fs::{File, TryLockError};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// What a site is started with.
+#[derive(Debug, Clone)]
+pub struct SiteOptions {
+    /// The lab directory. Disks, credentials and addresses stay in it.
+    pub dir: PathBuf,
+    /// How many nodes run: `lab-1` and so on.
+    pub nodes: usize,
+    /// Size of a new node's disk.
+    pub disk_bytes: u64,
+    /// How long a power-on self test takes.
+    pub post_time: Duration,
+    /// Whether the iLOs are licensed for virtual media by URL.
+    pub vmscript_license: bool,
+    /// What goes wrong: [`Site::fault_names`], each for every node or, as in
+    /// `lab-2:ilo.power=ignored`, for one.
+    pub faults: Vec<String>,
+}
+
+impl SiteOptions {
+    /// One node with a disk of 4 GiB that starts within two seconds.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            nodes: 1,
+            disk_bytes: 4 << 30,
+            post_time: Duration::from_secs(2),
+            vmscript_license: true,
+            faults: Vec::new(),
+        }
+    }
+}
+
+/// A running site. Dropping it ends everything; the files stay.
+#[derive(Debug)]
+pub struct Site {
+    inner: Arc<Inner>,
+    description: Value,
+    servers: Vec<ServerHandle>,
+    tasks: JoinSet<()>,
+    /// Held while the site is up, and dropped last.
+    _lock: File,
+}
+
+/// What the site shares with the handlers of its state.
+#[derive(Debug)]
+struct Inner {
+    store: Arc<Store>,
+    store_record: StoreRecord,
+    servers: Vec<Server>,
+    faults: Vec<String>,
+}
+
+/// One simulated server.
+#[derive(Debug)]
+struct Server {
+    record: NodeRecord,
+    address: Ipv4Addr,
+    node: Node,
+    machine: Arc<Machine>,
+}
+
+impl Site {
+    /// Brings the site up: addresses bound, servers answering, deploy ISO and OS image in place.
+    ///
+    /// # Errors
+    /// `conflict` if the directory is in use or a port is taken; `invalid` for an unknown fault;
+    /// `corrupt` if the directory holds something else; `io` if its files cannot be written.
+    pub async fn start(options: SiteOptions) -> Result<Self> {
+        build::start(options).await.map_err(|e| e.op("lab.start"))
+    }
+
+    /// Endpoints, credentials, files and nodes: all that a deployer needs. It holds secrets.
+    #[must_use]
+    pub fn describe(&self) -> &Value {
+        &self.description
+    }
+
+    /// What happened so far: machines, boots, requests for objects, disks.
+    #[must_use]
+    pub fn snapshot(&self) -> Value {
+        self.inner.snapshot()
+    }
+
+    /// The machine of this name, to change what goes wrong with it.
+    #[must_use]
+    pub fn machine(&self, name: &str) -> Option<Arc<Machine>> {
+        let mut servers = self.inner.servers.iter();
+        let found = servers.find(|server| server.record.name == name);
+        found.map(|server| Arc::clone(&server.machine))
+    }
+
+    /// Everything that can be told to go wrong.
+    #[must_use]
+    pub fn fault_names() -> Vec<&'static str> {
+        faults::names()
+    }
+
+    /// The description of the site that another process, or this one, has up in this directory.
+    ///
+    /// # Errors
+    /// `io` if the directory cannot be read; `corrupt` if it holds something else.
+    pub fn running(dir: &Path) -> Result<Option<Value>> {
+        let path = dir.join("lab.lock");
+        let lock = match File::open(&path) {
+            Ok(lock) => lock,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io(&path, "open", &e)),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => {
+                let found = record::read(&dir.join("site.json"))?;
+                Ok(found.map(|(_, site)| site).filter(|site| !site.is_null()))
+            }
+            Err(TryLockError::Error(e)) => Err(Error::io(&path, "lock", &e)),
+        }
+    }
+
+    /// Asks a running site, by its description, for its [`snapshot`](Self::snapshot).
+    ///
+    /// # Errors
+    /// `invalid` if this is no description; otherwise as any request.
+    pub async fn query(description: &Value) -> Result<Value> {
+        state::query(description).await
+    }
+
+    /// Cuts the power and closes every port.
+    pub async fn stop(mut self) {
+        self.inner.cut_mains();
+        for server in self.servers.drain(..) {
+            server.stop(Duration::ZERO).await;
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.inner.cut_mains();
+    }
+}
+
+impl Inner {
+    fn cut_mains(&self) {
+        for server in &self.servers {
+            server.node.cut_mains();
+        }
+    }
+}

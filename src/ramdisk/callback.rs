@@ -1,0 +1,172 @@
+//! The call that tells the deployer where the disk is.
+
+use super::deploy::Log;
+use super::parameters::Parameters;
+use crate::backoff::Backoff;
+use crate::error::{Error, Kind, Result};
+use crate::http::{self, Trust};
+use crate::secret::Secret;
+use reqwest::{Client, Response, StatusCode};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for one answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A clear no is taken for an answer when it was heard this often.
+const REFUSALS: u32 = 3;
+
+/// How much of a refusal is shown.
+const MAX_REFUSAL_BYTES: usize = 1024;
+
+const PAUSES: Backoff = Backoff {
+    times: u32::MAX,
+    delay: Duration::from_secs(1),
+    factor: 1.5,
+    max: Duration::from_secs(30),
+};
+
+/// `pass_deploy_info` of one node.
+#[derive(Debug)]
+pub(super) struct Callback {
+    client: Client,
+    url: String,
+    token: Option<Secret>,
+    key: Secret,
+    address: IpAddr,
+    iqn: String,
+    log: Arc<dyn Log>,
+}
+
+/// Why one call did not succeed.
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    /// The deployer understood and said no.
+    refused: bool,
+}
+
+impl Callback {
+    /// With `ca_pem`, nobody else's certificate is accepted.
+    pub(super) fn new(
+        parameters: &Parameters,
+        token: Option<Secret>,
+        ca_pem: Option<String>,
+        address: IpAddr,
+        log: Arc<dyn Log>,
+    ) -> Result<Self> {
+        let trust = ca_pem.map_or(Trust::System, Trust::Ca);
+        Ok(Self {
+            client: http::client(&trust, REQUEST_TIMEOUT)?,
+            url: format!(
+                "{}/v1/nodes/{}/vendor_passthru/pass_deploy_info",
+                parameters.ironic_api_url, parameters.deployment_id
+            ),
+            token,
+            key: parameters.deployment_key.clone(),
+            address,
+            iqn: parameters.iscsi_target_iqn.clone(),
+            log,
+        })
+    }
+
+    /// Says that the disk is ready (`error` empty), or why it is not, until that is accepted.
+    pub(super) async fn deliver(&self, error: &str, deadline: Duration) -> Result<()> {
+        let mut last = None;
+        let tries = self.try_until_heard(error, &mut last);
+        match tokio::time::timeout(deadline, tries).await {
+            Ok(heard) => heard,
+            Err(_) => {
+                let seconds = deadline.as_secs();
+                let late = Error::new(
+                    Kind::Timeout,
+                    format!("the callback was not accepted within {seconds} seconds"),
+                );
+                Err(match last {
+                    Some(last) => late.cause(last.to_string()),
+                    None => late,
+                })
+            }
+        }
+        .map_err(|e| e.op("ramdisk.callback").target(self.url.clone()))
+    }
+
+    async fn try_until_heard(&self, error: &str, last: &mut Option<Error>) -> Result<()> {
+        let (mut attempt, mut refusals) = (0, 0);
+        loop {
+            attempt += 1;
+            let failure = match self.call(error).await {
+                Ok(status) => {
+                    self.log.line(&format!("{}: {status}", self.url));
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            self.log
+                .line(&format!("{}: {}", self.url, failure.error.message()));
+            refusals += u32::from(failure.refused);
+            let pause = PAUSES.pause_after(attempt);
+            let (false, Some(pause)) = (refusals >= REFUSALS, pause) else {
+                return Err(failure.error);
+            };
+            *last = Some(failure.error);
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn call(&self, error: &str) -> Result<StatusCode, Failure> {
+        let mut request = self.client.post(&self.url).json(&self.body(error));
+        if let Some(token) = &self.token {
+            request = request.header("X-Auth-Token", token.expose());
+        }
+        let response = request.send().await.map_err(|e| Failure {
+            error: http::no_answer(e),
+            refused: false,
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(status);
+        }
+        let said = beginning(response).await;
+        let error = Error::new(
+            http::kind_of_status(status),
+            format!("answered {status}: {said}"),
+        );
+        Err(Failure {
+            error: error.detail("status", status.as_u16()),
+            refused: !is_passing(status),
+        })
+    }
+
+    /// Ironic's ramdisk sends every key, always as a string.
+    fn body(&self, error: &str) -> Value {
+        json!({
+            "address": self.address.to_string(),
+            "key": self.key.expose(),
+            "iqn": self.iqn,
+            "error": error,
+        })
+    }
+}
+
+/// Whether the same request may be accepted later: the node is locked, no worker is free, a
+/// proxy is in the way.
+fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429)
+}
+
+/// The first printable characters of a body.
+async fn beginning(mut response: Response) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() >= MAX_REFUSAL_BYTES {
+            bytes.truncate(MAX_REFUSAL_BYTES);
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    text.chars().filter(|c| !c.is_control()).collect()
+}
