@@ -96,7 +96,8 @@ async fn a_newer_owner_fences_the_older_one_off() {
     let new = login(rule.name_for(2)).await.unwrap();
     let data = pattern(MIB, 3);
     new.write(0, data.clone()).await.unwrap();
-    busy.join_all().await;
+    let fenced_off = tokio::time::timeout(Duration::from_secs(10), busy.join_all()).await;
+    assert!(fenced_off.is_ok(), "the old owner still writes");
     assert_same(
         &new.read(0, 2048).await.unwrap(),
         &data,
