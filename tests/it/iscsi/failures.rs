@@ -18,7 +18,7 @@ async fn bad_network(port: u16, limit: usize, silent: bool) -> (u16, JoinSet<()>
             while left > 0 {
                 let most = left.min(buffer.len());
                 let count = from_here.read(&mut buffer[..most]).await.unwrap();
-                if to_there.write_all(&buffer[..count]).await.is_err() {
+                if count == 0 || to_there.write_all(&buffer[..count]).await.is_err() {
                     break;
                 }
                 left -= count;
@@ -213,7 +213,8 @@ async fn a_target_that_wants_us_gone_gets_its_logout() {
     let error = session.write(0, pattern(512, 1)).await.unwrap_err();
     assert!(error.to_string().contains("asks for logout"), "{error}");
     assert!(error.is_retryable());
-    peer.join_next().await.unwrap().unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(10), peer.join_next()).await;
+    end.expect("the connection is closed").unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
