@@ -6,6 +6,7 @@ use super::proto::negotiate::Params;
 use super::proto::pdu::Pdu;
 use bytes::{Buf, BytesMut};
 use std::io;
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -150,8 +151,13 @@ impl Connection {
         self.stream.shutdown().await
     }
 
+    /// The address of the other end.
+    pub(super) fn peer_address(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+
     /// The address of this end.
-    pub(super) fn local_address(&self) -> io::Result<std::net::SocketAddr> {
+    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
         self.stream.local_addr()
     }
 }

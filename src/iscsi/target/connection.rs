@@ -17,7 +17,6 @@ use crate::iscsi::scsi::Sense;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -56,10 +55,10 @@ enum End {
 }
 
 /// Serves a connection until it ends, whoever ends it.
-pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, stop: CancellationToken) {
-    let peer = stream.peer_addr().ok();
+pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, stop: CancellationToken) {
+    let peer = connection.peer_address().ok();
     let ended = tokio::select! {
-        ended = Box::pin(run(stream, &shared)) => ended,
+        ended = Box::pin(run(connection, &shared)) => ended,
         () = stop.cancelled() => Ok(()),
     };
     if let Err(end) = ended {
@@ -67,8 +66,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, stop: Cancella
     }
 }
 
-async fn run(stream: TcpStream, shared: &Shared) -> Result<(), End> {
-    let connection = Connection::new(stream).map_err(Broken::Io)?;
+async fn run(connection: Connection, shared: &Shared) -> Result<(), End> {
     let logged_in = tokio::time::timeout(LOGIN_TIMEOUT, log_in(connection, shared)).await;
     let Some(session) = logged_in.map_err(|_| End::Silent)?? else {
         return Ok(());
@@ -258,14 +256,52 @@ impl<'a> Session<'a> {
     fn check_silence(&mut self) -> Result<Instant, End> {
         let now = Instant::now();
         let silent = now.duration_since(self.heard);
-        if silent < IDLE || !self.running.is_empty() {
-            return Ok(now + IDLE.saturating_sub(silent).max(Duration::from_secs(1)));
+        match Patience::with(silent, !self.running.is_empty(), self.pinged) {
+            Patience::Wait(pause) => Ok(now + pause),
+            Patience::Ping => {
+                self.pinged = true;
+                self.core.ping();
+                Ok(now + IDLE)
+            }
+            Patience::Over => Err(End::Silent),
         }
-        if self.pinged {
-            return Err(End::Silent);
+    }
+}
+
+/// What to do about a silent initiator.
+#[derive(Debug, PartialEq, Eq)]
+enum Patience {
+    Wait(Duration),
+    Ping,
+    Over,
+}
+
+impl Patience {
+    /// `busy`: the initiator waits for us, not we for it.
+    fn with(silent: Duration, busy: bool, pinged: bool) -> Self {
+        match IDLE.checked_sub(silent) {
+            Some(rest) if !rest.is_zero() => Self::Wait(rest),
+            _ if busy => Self::Wait(IDLE),
+            _ if pinged => Self::Over,
+            _ => Self::Ping,
         }
-        self.pinged = true;
-        self.core.ping();
-        Ok(now + IDLE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_pinged_once_and_then_over() {
+        let second = Duration::from_secs(1);
+        let patience = Patience::with;
+        assert_eq!(
+            patience(second, false, false),
+            Patience::Wait(IDLE - second)
+        );
+        assert_eq!(patience(IDLE, false, false), Patience::Ping);
+        assert_eq!(patience(IDLE * 2, false, true), Patience::Over);
+        assert_eq!(patience(IDLE * 2, true, false), Patience::Wait(IDLE));
     }
 }

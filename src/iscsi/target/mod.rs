@@ -13,6 +13,7 @@ pub use disk::{BlockDevice, FileDisk};
 pub use rule::InitiatorRule;
 
 use super::error::{Error, Failure, Result};
+use super::io::Connection;
 use super::proto::chap::Chap;
 use super::proto::negotiate::DigestPolicy;
 use super::proto::pdu::Lun;
@@ -229,15 +230,18 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() < MAX_CONNECTIONS => {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else {
+                    // Out of file descriptors, most likely: it passes when a connection ends.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
+                // Beyond the limit the stream is closed at once.
+                if connections.len() < MAX_CONNECTIONS && let Ok(stream) = Connection::new(stream) {
                     let task = connection::serve(stream, Arc::clone(&shared), stop.clone());
                     connections.spawn(task);
                 }
-                Ok(_) => {} // closed at once
-                // Out of file descriptors, most likely: it passes when a connection ends.
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            },
+            }
         }
     }
     while connections.join_next().await.is_some() {}
