@@ -59,7 +59,10 @@ pub struct ImageSource {
 #[derive(Debug)]
 enum Reader {
     Raw(File),
-    Qcow2(Box<FormatAccess<Storage>>),
+    Qcow2 {
+        image: Box<FormatAccess<Storage>>,
+        cluster: u64,
+    },
 }
 
 impl ImageSource {
@@ -143,7 +146,15 @@ impl ImageSource {
         }
         let (length, data) = match &self.reader {
             Reader::Raw(file) => raw_extent(file, offset, left),
-            Reader::Qcow2(image) => match image.get_mapping(offset, left) {
+            Reader::Qcow2 { image, cluster } => match image.get_mapping(offset, left) {
+                // The library reads zeros beyond the end of the file, as QEMU does; in an image
+                // that was cut short they would pass for data. Only the last cluster may be short.
+                Ok((Mapping::Raw { offset: at, .. }, length))
+                    if at.saturating_add(length.saturating_sub(*cluster))
+                        >= self.info.file_bytes =>
+                {
+                    return Err(self.damaged(offset, &cut_short()));
+                }
                 Ok((Mapping::Zero { .. }, length)) => (length, false),
                 Ok((Mapping::Eof { .. }, _)) => (left, false),
                 Ok((_, length)) => (length, true),
@@ -170,7 +181,7 @@ impl ImageSource {
         beyond.fill(0);
         let read = match &self.reader {
             Reader::Raw(file) => file.read_exact_at(inside, offset),
-            Reader::Qcow2(image) => image.read(inside, offset),
+            Reader::Qcow2 { image, .. } => image.read(inside, offset),
         };
         read.map_err(|e| self.damaged(offset, &e))
     }
@@ -200,8 +211,16 @@ fn raw_extent(file: &File, offset: u64, left: u64) -> (u64, bool) {
     }
 }
 
+fn cut_short() -> std::io::Error {
+    std::io::Error::new(
+        std::io::ErrorKind::UnexpectedEof,
+        "the file ends before this cluster",
+    )
+}
+
 fn open_qcow2(file: File, head: &[u8]) -> Result<(Reader, u64)> {
     check_qcow2_header(head)?;
+    let cluster = check_qcow2_tables(&file, head)?;
     let storage = Storage::try_from(file)
         .map_err(|e| Error::new(Kind::Io, "cannot open the image").caused_by(&e))?;
     let image = Qcow2::<Storage>::builder(storage)
@@ -209,44 +228,88 @@ fn open_qcow2(file: File, head: &[u8]) -> Result<(Reader, u64)> {
         .map_err(|e| Error::new(Kind::Corrupt, "not a readable qcow2 image").caused_by(&e))?;
     let image = FormatAccess::new(image);
     let size = image.size();
-    Ok((Reader::Qcow2(Box::new(image)), size))
+    let image = Box::new(image);
+    Ok((Reader::Qcow2 { image, cluster }, size))
+}
+
+/// Checks that every mapping table lies inside the file and returns the cluster size: a table
+/// beyond the end reads as zeros, and a disk that is cut short would pass for an empty one.
+fn check_qcow2_tables(file: &File, head: &[u8]) -> Result<u64> {
+    let broken = || {
+        Error::new(
+            Kind::Corrupt,
+            "the image is cut short or its tables are damaged",
+        )
+    };
+    let cluster = 1_u64
+        .checked_shl(be32(head, 20))
+        .filter(|cluster| (512..=2 << 20).contains(cluster))
+        .ok_or_else(broken)?;
+    let file_bytes = file.metadata().map_err(|_| broken())?.len();
+    let end = u64::from(be32(head, 36))
+        .checked_mul(8)
+        .and_then(|bytes| bytes.checked_add(be64(head, 40)))
+        .filter(|end| *end <= file_bytes)
+        .ok_or_else(broken)?;
+    let mut at = be64(head, 40);
+    let mut buffer = vec![0; 64 << 10];
+    while at < end {
+        let count = usize::try_from(end - at)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let (entries, _) = buffer.split_at_mut(count);
+        file.read_exact_at(entries, at).map_err(|_| broken())?;
+        for entry in entries.chunks_exact(8) {
+            // Bits 9 to 55 are the table's offset.
+            let table = be64(entry, 0) & 0x00ff_ffff_ffff_fe00;
+            if table != 0 && table + cluster > file_bytes {
+                return Err(broken());
+            }
+        }
+        at += u64::try_from(count).unwrap_or(u64::MAX);
+    }
+    Ok(cluster)
+}
+
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_be_bytes)
+}
+
+fn be64(bytes: &[u8], at: usize) -> u64 {
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_be_bytes)
 }
 
 /// Names what this reader does not take before the library says it in its own words.
 /// Source: QEMU docs/interop/qcow2.rst.
 fn check_qcow2_header(head: &[u8]) -> Result<()> {
-    let be32 = |at: usize| {
-        head.get(at..at + 4)
-            .and_then(|b| b.try_into().ok())
-            .map_or(0, u32::from_be_bytes)
-    };
-    let be64 = |at: usize| {
-        head.get(at..at + 8)
-            .and_then(|b| b.try_into().ok())
-            .map_or(0, u64::from_be_bytes)
-    };
     let unsupported = |what: &str| {
         Error::new(Kind::Unsupported, format!("{what} are not read"))
             .hint("`qemu-img convert -O qcow2` or `-O raw` makes an image that is")
     };
-    let version = be32(4);
+    let version = be32(head, 4);
     if !(2..=3).contains(&version) {
         return Err(Error::new(
             Kind::Unsupported,
             format!("qcow2 version {version} is not known"),
         ));
     }
-    if be64(8) != 0 {
+    if be64(head, 8) != 0 {
         return Err(Error::new(
             Kind::Refused,
             "the image has a backing file; none is opened",
         )
         .hint("`qemu-img convert -O qcow2` makes an image that stands alone"));
     }
-    if be32(32) != 0 {
+    if be32(head, 32) != 0 {
         return Err(unsupported("encrypted images"));
     }
-    let incompatible = if version >= 3 { be64(72) } else { 0 };
+    let incompatible = if version >= 3 { be64(head, 72) } else { 0 };
     if incompatible & 0b100 != 0 {
         return Err(Error::new(
             Kind::Refused,

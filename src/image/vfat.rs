@@ -12,6 +12,8 @@ pub const LABEL: &str = "ir-vfd-dev";
 pub const PARAMETERS_FILE: &str = "parameters.txt";
 /// A 3.5 inch HD floppy: 80 cylinders, 2 heads, 18 sectors.
 const FLOPPY_BYTES: usize = 1_474_560;
+/// Entries of a floppy's root directory.
+const FLOPPY_ROOT_ENTRIES: u16 = 224;
 /// Largest floppy or USB key that is built in memory.
 const MAX_BYTES: usize = 64 << 20;
 
@@ -69,13 +71,14 @@ fn layout(size: usize, label: [u8; 11], files: &[(String, Vec<u8>)]) -> FormatVo
         .fold(0_u32, |id, byte| (id << 8) | u32::from(*byte));
     let options = FormatVolumeOptions::new().volume_label(label).volume_id(id);
     if size > FLOPPY_BYTES {
-        return options;
+        let entries = root_entries(files).next_multiple_of(16).max(512);
+        return options.max_root_dir_entries(u16::try_from(entries).unwrap_or(u16::MAX));
     }
     // Firmware recognises a floppy by its geometry.
     options
         .fat_type(FatType::Fat12)
         .bytes_per_cluster(512)
-        .max_root_dir_entries(224)
+        .max_root_dir_entries(FLOPPY_ROOT_ENTRIES)
         .media(0xF0)
         .sectors_per_track(18)
         .heads(2)
@@ -87,8 +90,9 @@ fn image_bytes(files: &[(String, Vec<u8>)]) -> Result<usize> {
         .iter()
         .map(|(_, bytes)| bytes.len().next_multiple_of(512))
         .sum();
-    // 33 sectors of a floppy hold its tables; long names take entries of the root directory.
-    if content + 40 * 512 <= FLOPPY_BYTES && files.len() <= 40 {
+    // 33 sectors of a floppy hold its tables.
+    let entries = root_entries(files);
+    if content + 40 * 512 <= FLOPPY_BYTES && entries <= usize::from(FLOPPY_ROOT_ENTRIES) {
         return Ok(FLOPPY_BYTES);
     }
     let size =
@@ -100,6 +104,15 @@ fn image_bytes(files: &[(String, Vec<u8>)]) -> Result<usize> {
         ));
     }
     Ok(size)
+}
+
+/// Entries of the root directory: the label, and for each file one and its long name, in pieces of
+/// 13 UTF-16 units.
+fn root_entries(files: &[(String, Vec<u8>)]) -> usize {
+    let names = files
+        .iter()
+        .map(|(name, _)| 1 + name.encode_utf16().count().div_ceil(13));
+    1 + names.sum::<usize>()
 }
 
 fn label_bytes(label: &str) -> Result<[u8; 11]> {

@@ -1,6 +1,6 @@
 //! Disk images as qemu-img makes them, written onto a disk and compared by qemu-img.
 
-use super::{noise, show, text, tool};
+use super::{noise, run, show, text, tool};
 use bytes::Bytes;
 use flowrun::disk::{Lun, WriteOptions, verify, write_whole_disk_image};
 use flowrun::error::{Error, Kind, Result};
@@ -278,5 +278,37 @@ fn images_that_are_not_read_say_so() {
         let error = ImageSource::open(Path::new(&image), None).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported, "{error}");
         assert!(error.message().contains(wanted), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_image_is_an_error_and_never_zeros() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = ext4(&folder);
+    for options in [&["-O", "qcow2"][..], &["-O", "qcow2", "-c"]] {
+        let image = convert(&folder, &raw, options);
+        let length = fs::metadata(&image).unwrap().len();
+        File::options()
+            .write(true)
+            .open(&image)
+            .unwrap()
+            .set_len(length * 2 / 3)
+            .unwrap();
+        // qemu-img agrees that the image is damaged.
+        assert!(
+            !run("qemu-utils", "qemu-img", &["check", "-q", &image])
+                .status
+                .success()
+        );
+        let error = match ImageSource::open(Path::new(&image), None) {
+            Err(error) => error,
+            Ok(source) => {
+                let lun = FileLun::new(&folder);
+                write_whole_disk_image(&lun, Arc::new(source), &WriteOptions::default())
+                    .await
+                    .unwrap_err()
+            }
+        };
+        assert_eq!(error.kind(), Kind::Corrupt, "{options:?}: {error}");
     }
 }

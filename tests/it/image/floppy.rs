@@ -76,3 +76,21 @@ fn larger_files_make_a_key_that_fsck_accepts() {
         assert!(read == content, "{size}");
     }
 }
+
+#[test]
+fn many_long_names_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = show(&folder.path().join("names.img"));
+    let files: Vec<(String, Vec<u8>)> = (0..40)
+        .map(|number| (format!("{number:02}-{}", "long".repeat(25)), vec![number]))
+        .collect();
+    let spec = VfatSpec {
+        files: files.clone(),
+        ..VfatSpec::default()
+    };
+    checked(&spec, &path);
+    for (name, content) in files {
+        let read = tool("mtools", "mtype", &["-i", &path, &format!("::/{name}")]);
+        assert_eq!(read, content, "{name}");
+    }
+}
