@@ -75,6 +75,13 @@ pub fn serve_tls(
     })
 }
 
+impl Drop for ServerHandle {
+    /// The server's own tasks hold connections, so they are told to end them.
+    fn drop(&mut self) {
+        self.handle.shutdown();
+    }
+}
+
 fn server_config(identity: &Identity) -> Result<rustls::ServerConfig> {
     use rustls_pki_types::pem::PemObject;
     use rustls_pki_types::{CertificateDer, PrivateKeyDer};

@@ -31,7 +31,7 @@ pub const DEPLOY_ISO: &str = "deploy.iso";
 const VERSION: u32 = 1;
 
 const SECTOR_BYTES: u64 = 512;
-const IMAGE_BYTES: u64 = 64 << 20;
+const IMAGE_BYTES: u64 = 32 << 20;
 const ESP_BYTES: usize = 8 << 20;
 /// What of sector 0 is boot code; the disk identifier and the table follow.
 const BOOT_CODE_BYTES: usize = 440;
@@ -39,7 +39,7 @@ const BOOT_CODE_BYTES: usize = 440;
 const DISK_GUID: [u8; 16] = *b"flowrun lab disk";
 /// Blocks of the root partition, and which of them hold data.
 const BLOCK_BYTES: usize = 4096;
-const DATA_BLOCKS: [std::ops::Range<u64>; 2] = [0..1024, 8192..8448];
+const DATA_BLOCKS: [std::ops::Range<u64>; 2] = [0..1024, 4096..4352];
 
 const STAND_IN: &str = "This is not a program. It stands for the deploy ramdisk of a simulated \
     server, which reads this file from the CD as a real one does and then runs the ramdisk's \

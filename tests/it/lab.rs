@@ -12,9 +12,11 @@ mod faults;
 mod ramdisk;
 
 use axum::http::StatusCode;
+use bytes::Bytes;
 use deployer::{DISK_BYTES, Deployer, PATIENCE, TOKEN, iqn, is_open, options, run, text};
 use flowrun::error::Kind;
 use flowrun::ilo::model::{Device, PowerTarget};
+use flowrun::image::iso::{IsoSpec, Source, make_iso};
 use flowrun::iscsi::Session;
 use flowrun::lab::site::{Site, SiteOptions};
 use flowrun::secret::Secret;
@@ -153,6 +155,49 @@ async fn a_bad_cd_boots_nothing() {
     assert_eq!(
         snapshot["nodes"][0]["machine"]["last_outcome"],
         "no_boot_device"
+    );
+    ilo.close().await.unwrap();
+    deployer.site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_boot_iso_comes_up_if_its_root_is_on_the_disk() {
+    const ROOT: &str = "6d1d5e0a-3f0e-4b8a-9d0e-0123456789ab";
+    let dir = tempfile::tempdir().unwrap();
+    let deployer = Deployer::start(options(dir.path())).await;
+    let disk = text(&deployer.node(0), "/disk");
+    let ext4 = ["-q", "-F", "-t", "ext4", "-U", ROOT, &disk];
+    run("mke2fs", &ext4);
+    let ilo = deployer.ilo(0).await;
+    for (uuid, state) in [
+        (ROOT, "system_up"),
+        ("00000000-3f0e-4b8a-9d0e-0123456789ab", "running"),
+    ] {
+        let spec = IsoSpec {
+            volume_id: "BOOT ISO".to_owned(),
+            kernel: Source::Bytes(b"kernel".to_vec()),
+            ramdisk: Source::Bytes(b"ramdisk".to_vec()),
+            kernel_params: format!("root=UUID={uuid}"),
+            isolinux: None,
+            files: Vec::new(),
+        };
+        let mut iso = Vec::new();
+        make_iso(&spec, &mut iso).unwrap();
+        deployer.insert(&ilo, Device::Cdrom, uuid, iso).await;
+        deployer.boot_cd(&ilo).await;
+        deployer
+            .until_boot(0, "booted", |boot| {
+                boot["system"]["system"] == "boot_iso" && boot["state"] == state
+            })
+            .await;
+        let off = PowerTarget::ForceOff;
+        ilo.set_power(off, PATIENCE).await.unwrap();
+    }
+    let console = deployer.console(0);
+    assert!(console.contains("ext on the whole disk"), "{console}");
+    assert!(
+        console.contains("no file system has UUID 00000000"),
+        "{console}"
     );
     ilo.close().await.unwrap();
     deployer.site.stop().await;

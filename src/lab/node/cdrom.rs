@@ -1,6 +1,6 @@
 //! Booting from the virtual CD.
 
-use super::{Attempt, NodeFault, System};
+use super::{Attempt, NodeFault, System, root};
 use crate::error::{Error, Kind, Result};
 use crate::lab::host::{BootOutcome, BootRequest, Medium};
 use crate::lab::iso::{self, BootDisc, Loaded};
@@ -12,6 +12,7 @@ use std::future::pending;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// One read of the floppy.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -40,13 +41,18 @@ impl Attempt<'_> {
             command_line,
             ..
         } = disc;
-        if let Some(root) = parameters::word(&command_line, "root") {
-            self.say(&format!("kernel: the system's root is {root}"));
+        if let Some(root) = parameters::word(&command_line, "root").map(str::to_owned) {
+            let found = self.find_root(&root).await;
+            let is_found = found.is_some();
             self.set_system(System::BootIso {
                 volume,
                 command_line,
+                root: found,
             });
-            return BootOutcome::Running;
+            if is_found {
+                return BootOutcome::Running;
+            }
+            return pending().await;
         }
         let is_from_vmedia = parameters::is_from_vmedia(&command_line);
         self.set_system(System::DeployRamdisk {
@@ -71,6 +77,28 @@ impl Attempt<'_> {
                 pending().await
             }
         }
+    }
+
+    /// Looks for the root of an installed system.
+    async fn find_root(&self, root: &str) -> Option<String> {
+        let uuid = root.strip_prefix("UUID=");
+        let Some(uuid) = uuid.and_then(|uuid| Uuid::parse_str(uuid).ok()) else {
+            self.say(&format!(
+                "kernel: panic: {root} is no UUID of a file system"
+            ));
+            return None;
+        };
+        let path = self.node.options.folder.join("disk.raw");
+        match tokio::task::spawn_blocking(move || root::find(&path, uuid)).await {
+            Ok(Ok(Some(place))) => {
+                self.say(&format!("kernel: root {uuid} found: {place}"));
+                return Some(place);
+            }
+            Ok(Ok(None)) => self.say(&format!("kernel: panic: no file system has UUID {uuid}")),
+            Ok(Err(error)) => self.say(&format!("kernel: panic: {error}")),
+            Err(error) => self.say(&format!("kernel: panic: {error}")),
+        }
+        None
     }
 
     async fn load(&self, medium: Arc<dyn Medium>) -> Result<BootDisc> {

@@ -140,10 +140,15 @@ impl BlockDevice for NodeDisk {
         self.check_power()?;
         let length = data.len() as u64;
         let before = self.written.fetch_add(length, Ordering::Relaxed);
-        if before + length > FAULT_AFTER && !self.faults.is_empty() {
-            return self.write_late(lba, data);
+        let is_late = before + length > FAULT_AFTER && !self.faults.is_empty();
+        let outcome = match is_late {
+            true => self.write_late(lba, data),
+            false => self.disk.write_at(lba, data),
+        };
+        if outcome.is_err() {
+            self.written.fetch_sub(length, Ordering::Relaxed);
         }
-        self.disk.write_at(lba, data)
+        outcome
     }
 
     fn zero(&self, lba: u64, blocks: u64) -> io::Result<()> {

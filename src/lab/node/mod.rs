@@ -2,12 +2,14 @@
 //! ramdisk, or start what is on the disk.
 //!
 //! Firmware and boot loaders are followed step by step on the real bytes; a kernel is read but
-//! not executed. In place of the deploy ramdisk's kernel runs [`crate::ramdisk`], the very code
-//! that is the ramdisk's program.
+//! not executed. Of a system that boots from the CD its root is looked for on the disk. In place
+//! of the deploy ramdisk's kernel runs [`crate::ramdisk`], the very code that is the ramdisk's
+//! program.
 
 mod cdrom;
 mod disk;
 mod fault;
+mod root;
 
 pub use fault::NodeFault;
 
@@ -86,6 +88,9 @@ pub enum System {
         volume: String,
         /// Command line of the kernel.
         command_line: String,
+        /// Where its root was found; absent: nowhere, and the kernel gave up.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        root: Option<String>,
     },
     /// What is on the disk.
     Disk {

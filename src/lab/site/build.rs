@@ -19,7 +19,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
+
+/// For how long a lab directory may look taken.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
 /// A site before anything of it runs.
 #[derive(Debug)]
@@ -190,16 +195,18 @@ fn take_lock(dir: &Path) -> Result<File> {
         .write(true)
         .open(&path);
     let lock = lock.map_err(|e| Error::io(&path, "open", &e))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Error::new(
-            Kind::Conflict,
-            "another process has this lab up",
-        )
-        .target(dir.display().to_string())
-        .hint("use that one, stop it, or take another lab directory")),
-        Err(TryLockError::Error(e)) => Err(Error::io(&path, "lock", &e)),
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            // Whoever asks whether a site is up holds the lock for a moment.
+            Err(TryLockError::WouldBlock) => std::thread::park_timeout(LOCK_PAUSE),
+            Err(TryLockError::Error(e)) => return Err(Error::io(&path, "lock", &e)),
+        }
     }
+    let error = Error::new(Kind::Conflict, "another process has this lab up");
+    Err(error
+        .target(dir.display().to_string())
+        .hint("use that one, stop it, or take another lab directory"))
 }
 
 /// What the site was, extended to so many nodes, and kept from here on.

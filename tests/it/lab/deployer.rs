@@ -17,7 +17,7 @@ use flowrun::http::Trust;
 use flowrun::http::server::{Identity, ServerHandle, serve_tls};
 use flowrun::ilo::model::{BootDevice, Device, PowerTarget};
 use flowrun::ilo::{Ilo, IloOptions};
-use flowrun::image::{VfatSpec, make_vfat};
+use flowrun::image::vfat::{VfatSpec, make_vfat};
 use flowrun::iscsi::target::InitiatorRule;
 use flowrun::iscsi::{Chap, LoginOptions, Session};
 use flowrun::lab::site::{Site, SiteOptions};
@@ -175,8 +175,10 @@ impl Deployer {
         let ca = std::fs::read(text(&self.about, "/ca_file")).unwrap();
         make_vfat(&VfatSpec {
             parameters: lines.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
-            token: Some(Secret::new(TOKEN)),
-            files: vec![("ca.pem".to_owned(), Bytes::from(ca))],
+            files: vec![
+                ("ca.pem".to_owned(), ca),
+                ("token".to_owned(), TOKEN.into()),
+            ],
             ..VfatSpec::default()
         })
         .unwrap()
