@@ -300,6 +300,10 @@ impl Node {
         match (section, key) {
             ("instance_info", key) => {
                 known("instance_info", key)?;
+                if key == "image_source" {
+                    // What is known of the old image says nothing of the new one.
+                    self.instance_info.retain(|k, _| !k.starts_with("image_"));
+                }
                 self.instance_info.insert(key.to_owned(), value);
             }
             ("properties", key) => drop(self.properties.insert(key.to_owned(), value)),

@@ -11,16 +11,14 @@ function instance_boot.prepare(node, written)
   ilo.set_one_time_boot(node, { device = "disk" })
 end
 
--- Waits until the server went through POST again and left it.
+-- Waits until the server has left its self test for what it booted; the step around bounds it.
 function instance_boot.wait(node)
-  retry({ times = 300, delay = "1s", factor = 1.05, max = "5s", on = { "conflict" } }, function()
-    local post = ilo.post_state(node)
-    if post ~= "finished_post" then
-      fail("conflict", node.name .. " has not finished its self test: " .. post,
-        "look at the server's console")
-    end
-  end)
-  return { post_state = "finished_post", power_state = ilo.power_state(node) }
+  local post = ilo.post_state(node)
+  while post ~= "finished_post" do
+    sleep("2s")
+    post = ilo.post_state(node)
+  end
+  return { post_state = post, power_state = ilo.power_state(node) }
 end
 
 return instance_boot

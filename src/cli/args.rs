@@ -131,6 +131,9 @@ pub(super) enum LabCommand {
         /// How many nodes
         #[arg(long, default_value_t = 3)]
         nodes: usize,
+        /// How long a power-on self test takes
+        #[arg(long, default_value = "2s", value_name = "TIME")]
+        post_time: humantime::Duration,
     },
 }
 

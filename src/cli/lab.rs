@@ -4,15 +4,19 @@ use super::Exit;
 use super::args::{Cli, LabCommand};
 use super::site::lab_options;
 use crate::error::{Error, Kind, Result};
-use crate::lab::site::Site;
+use crate::lab::site::{Site, SiteOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn lab(cli: &Cli, command: &LabCommand) -> Result<Exit> {
-    let LabCommand::Up { nodes } = command;
+    let LabCommand::Up { nodes, post_time } = command;
     let dir = cli.lab_dir.clone().ok_or_else(|| {
         Error::new(Kind::Invalid, "lab up needs --lab-dir").hint("flowrun lab up --lab-dir lab")
     })?;
-    let site = Site::start(lab_options(cli, dir.clone(), *nodes)).await?;
+    let options = SiteOptions {
+        post_time: (*post_time).into(),
+        ..lab_options(cli, dir.clone(), *nodes)
+    };
+    let site = Site::start(options).await?;
     println!("{:#}", site.describe());
     eprintln!(
         "the site is up in {}; Ctrl-C ends it, its files stay",

@@ -127,26 +127,10 @@ fn machine(node: &Value) {
             .unwrap_or_default()
     };
     let number = |path: &str| node.pointer(path).and_then(Value::as_u64).unwrap_or(0);
-    for boot in node
-        .get("boots")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let field = |name: &str| boot.get(name).and_then(Value::as_str).unwrap_or_default();
-        let count = boot.get("number").and_then(Value::as_u64).unwrap_or(0);
-        println!(
-            "  boot {count}    from {}: {}",
-            field("source"),
-            field("detail")
-        );
+    for boot in list(node, "/boots") {
+        println!("  {}", boot_line(boot));
     }
-    for medium in node
-        .pointer("/machine/media")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
+    for medium in list(node, "/machine/media") {
         let inserted = medium
             .get("inserted")
             .and_then(Value::as_bool)
@@ -177,6 +161,44 @@ fn machine(node: &Value) {
         text("/machine/power"),
         text("/machine/post_state").replace('_', " ")
     );
+}
+
+fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+    value
+        .pointer(path)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+/// What was started from where, and how it ended.
+fn boot_line(boot: &Value) -> String {
+    let text = |path: &str| {
+        boot.pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let number = |path: &str| boot.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    let started = match text("/system/system") {
+        "deploy_ramdisk" => format!("deploy ramdisk of {}", text("/system/volume")),
+        "boot_iso" => format!(
+            "boot ISO {}, root {}",
+            text("/system/volume"),
+            text("/system/root")
+        ),
+        "disk" => format!(
+            "the deployed disk, {} {} with {} partitions",
+            text("/system/table"),
+            text("/system/identifier"),
+            number("/system/partitions")
+        ),
+        _ => "nothing bootable".to_owned(),
+    };
+    let state = text("/state").replace('_', " ");
+    format!(
+        "boot {}    from {}: {started}; {state}",
+        number("/number"),
+        text("/source")
+    )
 }
 
 /// Who fetched which object through a temporary URL.

@@ -221,6 +221,11 @@ impl Ilo {
         self.read("ilo.close", self.redfish.close()).await
     }
 
+    /// Where the open session lies, so that a successor of a process that died can delete it.
+    pub async fn session_path(&self) -> Option<String> {
+        self.redfish.session_path().await
+    }
+
     async fn read<T>(&self, op: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
         call.await.map_err(|e| e.op(op).target(self.host.as_str()))
     }

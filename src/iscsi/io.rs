@@ -116,7 +116,8 @@ impl Connection {
                         return Err(Broken::Closed);
                     }
                 }
-                written = writer.write_buf(&mut self.outgoing), if self.outgoing.has_remaining() => {
+                written = writer.write_buf(&mut self.outgoing),
+                    if self.outgoing.has_remaining() => {
                     let written = written.map_err(Broken::Io)?;
                     self.bytes_sent += written as u64;
                     if self.outgoing.remaining() < LOW_WATER {

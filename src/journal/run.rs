@@ -196,6 +196,7 @@ impl Journal {
                 if changed > 0 && status.is_final() {
                     db.execute("DELETE FROM node_lock WHERE run = ?", [&run])?;
                     db.execute("DELETE FROM expect WHERE run = ?", [&run])?;
+                    db.execute("DELETE FROM session WHERE run = ?", [&run])?;
                 }
                 Ok(changed > 0)
             })
@@ -375,6 +376,31 @@ impl Journal {
                 params![run, name, body, ms(clock::unix_ms())],
             )?;
             message(db, &run, name).map(Option::unwrap_or_default)
+        })
+        .await
+    }
+
+    /// Notes an open session, durably, and answers those that earlier owners of the run left.
+    ///
+    /// # Errors
+    /// Only the database's.
+    pub async fn replace_sessions(
+        &self,
+        id: &str,
+        name: String,
+        path: Option<String>,
+    ) -> Result<Vec<String>> {
+        let run = id.to_owned();
+        self.exec(move |db| {
+            let left = db
+                .prepare("DELETE FROM session WHERE run = ? AND name = ? RETURNING path")?
+                .query_map(params![run, name], |row| row.get(0))?
+                .collect::<Result<Vec<String>, _>>()?;
+            if let Some(path) = path {
+                let row = params![run, name, path];
+                db.execute("INSERT INTO session (run, name, path) VALUES (?,?,?)", row)?;
+            }
+            Ok(left)
         })
         .await
     }

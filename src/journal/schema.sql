@@ -64,6 +64,11 @@ CREATE TABLE IF NOT EXISTS expect (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS expect_node ON expect (node_uuid);
 
+-- Sessions on management processors that an owner left behind if it died.
+CREATE TABLE IF NOT EXISTS session (
+    run TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (run, name, path)
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS node_lock (
     node TEXT PRIMARY KEY, run TEXT NOT NULL, fence INTEGER NOT NULL
 ) WITHOUT ROWID;

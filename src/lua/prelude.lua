@@ -5,7 +5,8 @@
 local host, surface = ...
 
 local raw_next, raw_pairs, raw_tostring, raw_setmetatable = next, pairs, tostring, setmetatable
-local raw_format, raw_rep, raw_match, raw_gsub = string.format, string.rep, string.match, string.gsub
+local raw_format, raw_rep = string.format, string.rep
+local raw_match, raw_gsub = string.match, string.gsub
 local running, pack, unpack = coroutine.running, table.pack, table.unpack
 local CLEANUP_SECONDS = 300
 
@@ -29,6 +30,10 @@ end
 local function new_error(kind, message, hint)
   local e = { kind = kind, message = message, hint = hint, retryable = false, at = host.frames() }
   return raw_setmetatable(e, Err)
+end
+
+local function refuse(kind, message, hint)
+  error(new_error(kind, message, hint), 0)
 end
 
 -- A fault of the script itself: Lua's own error, or a value passed to error().
@@ -75,14 +80,14 @@ local function seal(name, fields)
   function meta.__index(_, key)
     local full = name == "" and raw_tostring(key) or name .. "." .. raw_tostring(key)
     local near = host.near(raw_tostring(key), fields, name)
-    error(new_error("invalid", "there is no " .. full, near and ("did you mean " .. near .. "?")), 0)
+    refuse("invalid", "there is no " .. full, near and ("did you mean " .. near .. "?"))
   end
   function meta.__newindex(_, key)
     local full = name == "" and raw_tostring(key) or name .. "." .. raw_tostring(key)
     if name == "" then
-      error(new_error("invalid", "assignment to the global " .. full, "write `local " .. full .. "`"), 0)
+      refuse("invalid", "assignment to the global " .. full, "write `local " .. full .. "`")
     end
-    error(new_error("invalid", full .. " cannot be changed"), 0)
+    refuse("invalid", full .. " cannot be changed")
   end
   meta.__metatable = false
   return raw_setmetatable(fields, meta)
@@ -98,7 +103,7 @@ local function freeze(value, name)
     __index = copy,
     __len = function() return #copy end,
     __newindex = function(_, key)
-      error(new_error("invalid", raw_format("%s.%s cannot be changed", name, raw_tostring(key))), 0)
+      refuse("invalid", raw_format("%s.%s cannot be changed", name, raw_tostring(key)))
     end,
     __metatable = false,
   })
@@ -124,8 +129,8 @@ local function sorted_keys(t)
   local keys, n = {}, 0
   for key in raw_next, t do
     if not RANK[type(key)] then
-      error(new_error("invalid", "a table with a " .. type(key) .. " as key has no order",
-        "use strings or numbers as keys where the table is walked"), 0)
+      refuse("invalid", "a table with a " .. type(key) .. " as key has no order",
+        "use strings or numbers as keys where the table is walked")
     end
     n = n + 1
     keys[n] = key
@@ -137,7 +142,7 @@ end
 -- Lua's own order differs from process to process; a replay would take another path.
 local function sorted_pairs(t)
   if type(t) ~= "table" then
-    error(new_error("invalid", "pairs wants a table, not " .. type(t)), 0)
+    refuse("invalid", "pairs wants a table, not " .. type(t))
   end
   local meta = host.metatable(t)
   if meta and rawget(meta, "__pairs") then return meta.__pairs(t) end
@@ -152,7 +157,7 @@ end
 
 local function sorted_next(t, key)
   if type(t) ~= "table" then
-    error(new_error("invalid", "next wants a table, not " .. type(t)), 0)
+    refuse("invalid", "next wants a table, not " .. type(t))
   end
   local raw = raw_of(t)
   local keys = sorted_keys(raw)
@@ -228,7 +233,7 @@ local function gsub(s, pattern, replacement, max)
     end
     if value == nil or value == false then value = whole end
     if type(value) ~= "string" and type(value) ~= "number" then
-      error(new_error("invalid", "gsub: a replacement must be a text, not " .. type(value)), 0)
+      refuse("invalid", "gsub: a replacement must be a text, not " .. type(value))
     end
     parts[#parts + 1] = s:sub(from, m.first - 1)
     parts[#parts + 1] = raw_tostring(value)
@@ -250,7 +255,7 @@ end
 local function rep(s, n, sep)
   local bytes = (#raw_tostring(s) + #(sep or "")) * n
   if bytes > 16777216 then
-    error(new_error("limit", "string.rep: more than 16 MiB"), 0)
+    refuse("limit", "string.rep: more than 16 MiB")
   end
   return raw_rep(s, n, sep)
 end
@@ -264,8 +269,8 @@ local open_steps, at_run_end, cleanup_errors = {}, {}, {}
 local function current(what)
   local scope = scopes[running()]
   if scope then return scope end
-  error(new_error("invalid", what .. " cannot be called while the file loads",
-    "call it inside an action"), 0)
+  refuse("invalid", what .. " cannot be called while the file loads",
+    "call it inside an action")
 end
 
 local function label_of(name)
@@ -293,7 +298,7 @@ end
 
 local function cleanup_item(scope, what, fn)
   if type(fn) ~= "function" then
-    error(new_error("invalid", what .. " wants a function, not " .. type(fn)), 0)
+    refuse("invalid", what .. " wants a function, not " .. type(fn))
   end
   scope.cleanups = scope.cleanups + 1
   local prefix = scope.path == "" and "" or scope.path .. "/"
@@ -338,13 +343,13 @@ end
 local function options(what, given, allowed)
   if given == nil then return {} end
   if type(given) ~= "table" then
-    error(new_error("invalid", what .. ": options must be a table, not " .. type(given)), 0)
+    refuse("invalid", what .. ": options must be a table, not " .. type(given))
   end
   for key in sorted_pairs(given) do
     if not allowed[key] then
       local near = host.near(raw_tostring(key), allowed)
-      error(new_error("invalid", raw_format("%s has no option `%s`", what, raw_tostring(key)),
-        near and ("did you mean " .. near .. "?")), 0)
+      refuse("invalid", raw_format("%s has no option `%s`", what, raw_tostring(key)),
+        near and ("did you mean " .. near .. "?"))
     end
   end
   return given
@@ -353,7 +358,7 @@ end
 local function seconds(what, value, default)
   if value == nil then return default end
   local parsed, why = host.duration(value)
-  if not parsed then error(new_error("invalid", what .. ": " .. why), 0) end
+  if not parsed then refuse("invalid", what .. ": " .. why) end
   return parsed
 end
 
@@ -394,8 +399,8 @@ local STEP = { timeout = true, retry = true }
 function api.step(name, fn, opts)
   local outer = current("step")
   if type(name) ~= "string" or type(fn) ~= "function" then
-    error(new_error("invalid", "step wants a name and a function",
-      'step("power off", function() ... end)'), 0)
+    refuse("invalid", "step wants a name and a function",
+      'step("power off", function() ... end)')
   end
   local o = options("step", opts, STEP)
   local scope = child(outer, name)
@@ -437,9 +442,9 @@ end
 
 function api.fail(kind, message, hint)
   if not host.is_kind(kind) then
-    error(new_error("invalid", raw_format("fail: there is no error kind %q", raw_tostring(kind))), 0)
+    refuse("invalid", raw_format("fail: there is no error kind %q", raw_tostring(kind)))
   end
-  error(new_error(kind, raw_tostring(message), hint), 0)
+  refuse(kind, raw_tostring(message), hint)
 end
 
 local PARALLEL = { limit = true, on_error = true }
@@ -548,7 +553,8 @@ local E = {
 
 function E.setmetatable(t, meta)
   if type(meta) == "table" and (rawget(meta, "__gc") or rawget(meta, "__mode")) then
-    error(new_error("invalid", "__gc and __mode are not available: they depend on memory, not on the flow"), 0)
+    refuse("invalid", "__gc and __mode are not available",
+      "when they act depends on memory, not on the flow")
   end
   return raw_setmetatable(t, meta)
 end
@@ -566,14 +572,14 @@ local FLOW = { name = true, summary = true, api = true, timeout = true, params =
 
 function E.flow(def)
   local o = options("flow", def, FLOW)
-  if type(o.name) ~= "string" then error(new_error("invalid", "flow: `name` is missing"), 0) end
+  if type(o.name) ~= "string" then refuse("invalid", "flow: `name` is missing") end
   if type(o.actions) ~= "table" or raw_next(o.actions) == nil then
-    error(new_error("invalid", "flow: `actions` is missing",
-      "actions = { deploy = function(ctx, node, p) ... end }"), 0)
+    refuse("invalid", "flow: `actions` is missing",
+      "actions = { deploy = function(ctx, node, p) ... end }")
   end
   for name, fn in sorted_pairs(o.actions) do
     if type(fn) ~= "function" then
-      error(new_error("invalid", "flow: the action " .. raw_tostring(name) .. " is not a function"), 0)
+      refuse("invalid", "flow: the action " .. raw_tostring(name) .. " is not a function")
     end
   end
   return raw_setmetatable(def, { __name = "flow" })
@@ -584,11 +590,11 @@ local loaded, LOADING = {}, {}
 function E.require(name)
   local path, text = host.module(name)
   if not path then
-    error(new_error("not_found", raw_format("there is no module %q", raw_tostring(name)),
-      text and ("did you mean " .. text .. "?")), 0)
+    refuse("not_found", raw_format("there is no module %q", raw_tostring(name)),
+      text and ("did you mean " .. text .. "?"))
   end
   if loaded[path] == LOADING then
-    error(new_error("invalid", path .. " requires itself"), 0)
+    refuse("invalid", path .. " requires itself")
   end
   if loaded[path] == nil then
     loaded[path] = LOADING
@@ -613,7 +619,8 @@ function M.load(path, text)
   local def = results[2]
   if not results[1] then return false, def end
   if type(def) ~= "table" or (host.metatable(def) or {}).__name ~= "flow" then
-    return false, new_error("invalid", path .. " does not return a flow", "end the file with `return flow { ... }`")
+    return false, new_error("invalid", path .. " does not return a flow",
+      "end the file with `return flow { ... }`")
   end
   return true, def
 end

@@ -341,8 +341,10 @@ async fn limits_hold() {
 async fn text_functions_agree_with_lua() {
     let (end, _) = run(
         "local words = {} for w in ('one two  three'):gmatch('%a+') do words[#words + 1] = w end
-         return { words, { ('hello world'):gsub('o', '0') }, { ('abc'):gsub('', '-') }, { ('k=v'):match('(%w)=(%w)') },
-           { ('x y'):gsub('%w', { x = '1' }) }, { ('a.b'):find('.', 1, true) }, { ('hello'):gsub('l', function() return 'L' end, 1) },
+         return { words, { ('hello world'):gsub('o', '0') }, { ('abc'):gsub('', '-') },
+           { ('k=v'):match('(%w)=(%w)') },
+           { ('x y'):gsub('%w', { x = '1' }) }, { ('a.b'):find('.', 1, true) },
+           { ('hello'):gsub('l', function() return 'L' end, 1) },
            ('%d items'):format(3), (function() local t = { 5, 3, 9, 1, 7 } table.sort(t, function(a, b) world.touch('sorting') return a > b end) return t end)(), { ('abc'):gsub('%w', '%0%0') } }",
     )
     .await;

@@ -12,7 +12,6 @@ mod faults;
 mod ramdisk;
 
 use axum::http::StatusCode;
-use bytes::Bytes;
 use deployer::{DISK_BYTES, Deployer, PATIENCE, TOKEN, iqn, is_open, options, run, text};
 use flowrun::error::Kind;
 use flowrun::ilo::model::{Device, PowerTarget};

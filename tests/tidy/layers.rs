@@ -34,6 +34,7 @@ const LAYERS: &[Layer] = &[
     layer("clock", 0),
     layer("backoff", 0),
     layer("config", 0),
+    layer("suggest", 0),
     layer("iscsi/proto", 1),
     layer("image", 1),
     layer("disk/plan", 1),
@@ -46,7 +47,7 @@ const LAYERS: &[Layer] = &[
     layer("disk", 2),
     Layer {
         sees: 0,
-        never: &["backoff", "config"],
+        never: &["backoff", "config", "suggest"],
         ..layer("journal", 3)
     },
     Layer {

@@ -190,6 +190,10 @@ impl Redfish {
         Ok(answer)
     }
 
+    pub(super) async fn session_path(&self) -> Option<String> {
+        self.transport.session_path().await
+    }
+
     pub(super) async fn close(&self) -> Result<()> {
         Ok(self.transport.log_out().await?)
     }

@@ -261,6 +261,11 @@ impl Transport {
         self.accept(method, path, reply)
     }
 
+    /// Where the open session can be deleted, by whoever may log in.
+    pub(super) async fn session_path(&self) -> Option<String> {
+        self.session.lock().await.open.as_ref()?.path.clone()
+    }
+
     async fn open(&self, session: &mut Session) -> Result<Secret, Failure> {
         let path = session.collection.as_str();
         let body = json!({ "UserName": self.username, "Password": self.password.expose() });

@@ -4,8 +4,8 @@
 //! connection does. The order of calls is the same for both ends of a connection:
 //!
 //! 1. Bytes from the peer go through a [`framing::Decoder`], which yields [`pdu::Pdu`]s.
-//! 2. A login (`login::Initiator*` or `login::Target*`) consumes one PDU per step and yields the PDU
-//!    to send and its successor, until both ends agree on [`negotiate::Params`].
+//! 2. A login (`login::Initiator*` or `login::Target*`) consumes one PDU per step and yields the
+//!    PDU to send and its successor, until both ends agree on [`negotiate::Params`].
 //! 3. A session core ([`session::InitiatorSession`] or [`session::TargetSession`]) takes PDUs with
 //!    `handle_pdu` and commands with methods of its own. After every such call the driver drains
 //!    `poll_transmit` into a [`framing::SendQueue`] and `poll_event`.

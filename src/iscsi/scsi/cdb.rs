@@ -220,7 +220,7 @@ impl Cdb {
                 select: cdb[2],
                 allocation: be32(&cdb[6..10]),
             },
-            opcode::UNMAP if cdb[1] & 0x01 != 0 => return Err(Sense::INVALID_FIELD_IN_CDB), // ANCHOR
+            opcode::UNMAP if cdb[1] & 0x01 != 0 => return Err(Sense::INVALID_FIELD_IN_CDB),
             opcode::UNMAP => Self::Unmap {
                 length: be16(&cdb[7..9]),
             },

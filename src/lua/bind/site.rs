@@ -99,8 +99,27 @@ impl Site {
         };
         let ilo = Arc::new(Ilo::connect(options).await?);
         call.run.share(&shared, Arc::new(IloSession(ilo.clone())));
+        end_left_sessions(call, &ilo, shared).await?;
         Ok(ilo)
     }
+}
+
+/// An iLO has few sessions: those of owners that died are deleted by their successor.
+async fn end_left_sessions(call: &Call, ilo: &Ilo, name: String) -> Result<()> {
+    // The session is opened by the first request.
+    ilo.power_state().await?;
+    let path = ilo.session_path().await;
+    let left = call
+        .run
+        .journal()
+        .replace_sessions(&call.run.id, name, path.clone())
+        .await?;
+    for old in left.iter().filter(|old| Some(*old) != path.as_ref()) {
+        if let Err(error) = ilo.request("DELETE", old, None, ILO_REQUEST).await {
+            tracing::info!(host = ilo.host(), %error, "an old session was not deleted");
+        }
+    }
+    Ok(())
 }
 
 #[derive(Debug)]

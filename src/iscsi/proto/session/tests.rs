@@ -218,7 +218,10 @@ proptest! {
 
     /// Any bytes that decode are taken or refused, without panic and without endless growth.
     #[test]
-    fn garbage_never_panics(bhss in proptest::collection::vec(any::<[u8; 48]>(), 1..20), data: Vec<u8>) {
+    fn garbage_never_panics(
+        bhss in proptest::collection::vec(any::<[u8; 48]>(), 1..20),
+        data: Vec<u8>,
+    ) {
         let mut pair = Pair::new(Params::default());
         pair.initiator.submit(write(pattern(9000, 1), 0));
         pair.initiator.submit(read(9000, 0));

@@ -1,0 +1,113 @@
+---@meta
+-- Written by `flowrun types`; edits are lost. Types for editors, not run.
+
+---A secret or signed URL: it can be passed to a primitive, not read.
+---@class Secret
+
+---An open session: it can be passed to a primitive, and is closed when the run ends.
+---@class Session
+
+---A server of the inventory, as it was when the run started. It cannot be changed.
+---@class Node
+---@field name string
+---@field uuid string
+---@field ports string[] MAC addresses
+---@field driver_info table<string, any> without passwords
+---@field properties table<string, any>
+---@field instance_info table<string, any>
+
+---@class Ctx
+---@field run string the run's id
+---@field flow string path of the flow file
+---@field action string
+---@field node string
+
+---What a primitive or `fail` raises.
+---@class Error
+---@field kind ErrorKind
+---@field op string what was tried
+---@field target string what it was tried on
+---@field message string what came back
+---@field hint? string what to do next
+---@field retryable boolean
+---@field detail table<string, any>
+---@field causes string[]
+
+---@alias ErrorKind "invalid"|"not_found"|"conflict"|"auth"|"unsupported"|"refused"|"protocol"|"timeout"|"unreachable"|"io"|"corrupt"|"limit"|"cancelled"|"in_doubt"|"internal"
+---@alias Duration string|number
+---@alias RetryOptions { times?: integer, delay?: Duration, factor?: number, max?: Duration, on?: ErrorKind[] }
+---@alias ParamType "string"|"integer"|"boolean"|"enum"|"duration"|"size"
+---@alias FlowParam { type: ParamType, default?: any, required?: boolean, values?: string[], help?: string }
+
+---@class Flow
+---@field name string
+---@field summary? string
+---@field api? string
+---@field timeout? Duration
+---@field params? table<string, FlowParam>
+---@field validate? fun(ctx: Ctx, node: Node, p: table)
+---@field destroys? fun(node: Node, p: table): string[]
+---@field actions table<string, fun(ctx: Ctx, node: Node, p: table): any>
+---@field default? string
+
+---Declares a flow; the file returns it.
+---@param def Flow
+---@return Flow
+function flow(def) end
+
+---Labels, bounds and retries a part of a run.
+---@generic T
+---@param name string
+---@param fn fun(): T
+---@param opts? { timeout?: Duration, retry?: RetryOptions }
+---@return T
+function step(name, fn, opts) end
+
+---Runs `fn` when this step ends, whatever way; last first.
+---@param fn fun(err?: Error)
+function defer(fn) end
+
+---Runs `fn` when the run ends, whatever way; last first.
+---@param fn fun(err?: Error)
+function at_end(fn) end
+
+---Runs `fn` when the run fails or is cancelled; last first.
+---@param fn fun(err: Error)
+function undo(fn) end
+
+---Tries `fn` again while it fails with a retryable error, or one of the kinds in `on`.
+---@generic T
+---@param opts RetryOptions
+---@param fn fun(attempt: integer): T
+---@return T
+function retry(opts, fn) end
+
+---Runs named functions side by side; the first failure cancels the others.
+---@generic T
+---@param branches table<string, fun(): T>
+---@param opts? { limit?: integer, on_error?: "collect" }
+---@return table<string, T> values
+---@return table<string, Error> errors
+function parallel(branches, opts) end
+
+---Runs `fn` for each item, side by side.
+---@generic T, R
+---@param list T[]
+---@param fn fun(item: T, index: integer): R
+---@param opts? { limit?: integer, on_error?: "collect" }
+---@return R[] values
+---@return table<integer, Error> errors
+function each(list, fn, opts) end
+
+---Calls `fn`; returns its value, or nil and the error. A cancelled run is not caught.
+---@generic T
+---@param fn fun(...): T
+---@return T?
+---@return Error?
+function try(fn, ...) end
+
+---Raises an error.
+---@param kind ErrorKind
+---@param message string
+---@param hint? string
+function fail(kind, message, hint) end

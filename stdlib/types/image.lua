@@ -1,0 +1,42 @@
+---@meta
+-- Written by `flowrun types`; edits are lost. Types for editors, not run.
+
+---A file that was built, named by its contents.
+---@class Artifact
+---@field path string where it is
+---@field sha256 string hash of its contents
+---@field bytes integer its size
+
+---An OS image that was looked at.
+---@class Image
+---@field path string where it is
+---@field format "raw"|"qcow2" how it is stored
+---@field virtual_bytes integer size of the disk it describes
+---@field file_bytes integer size of the file
+---@field sha256 string hash of the file, if it was checked
+
+image = {}
+
+---Removes an artifact; one that is gone is fine.
+---    image.discard(floppy)
+---@param artifact Artifact what `make_vfat` or `make_iso` returned
+function image.discard(artifact) end
+
+---Finds an OS image, checks it, and tells its size.
+---    image.fetch("/srv/images/debian.qcow2").virtual_bytes   --> 2147483648
+---@param source string path of a raw or qcow2 file, or file:// and the path
+---@param o? { checksum?: string, format?: "raw"|"qcow2" }
+---@return Image # what `disk.write_whole_disk_image` takes
+function image.fetch(source, o) end
+
+---Builds a boot ISO from kernel and ramdisk.
+---    image.make_iso { kernel = "/boot/vmlinuz", ramdisk = "/boot/initrd.img" }.path
+---@param o { kernel: string, ramdisk: string, kernel_params?: string, volume_id?: string, isolinux?: string, ldlinux?: string }
+---@return Artifact # the image; equal inputs give equal bytes
+function image.make_iso(o) end
+
+---Builds a virtual floppy.
+---    image.make_vfat { parameters = { deployment_id = node.uuid } }.bytes   --> 1474560
+---@param o? { parameters?: table<string, string|Secret>, token?: string|Secret, files?: table<string, string|Secret>, label?: string }
+---@return Artifact # the image
+function image.make_vfat(o) end
