@@ -189,23 +189,23 @@ impl Drop for LabUp {
 
 fn pause(time: Duration) {
     let (_sender, nothing) = std::sync::mpsc::channel::<()>();
-    drop(nothing.recv_timeout(time));
+    nothing.recv_timeout(time).ok();
 }
 
 fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill")
-        .args([name, &child.id().to_string()])
-        .status()
-        .unwrap();
+    let kill = format!("kill {name} {}", child.id());
+    let status = Command::new("bash").args(["-c", &kill]).status().unwrap();
     assert!(status.success());
 }
 
-/// Waits until the run's journal holds an entry whose key begins so.
+/// Waits until the journal of the run that goes on holds an entry whose key begins so. A run
+/// that ended before does not count: the one just spawned may not be in the journal yet.
 fn until_entry(lab: &LabUp, begins: &str) {
     let deadline = clock::instant() + Duration::from_secs(60);
     while clock::instant() < deadline {
         if let Some(id) = lab
             .newest_run()
+            .filter(|run| run["status"] == "running")
             .and_then(|run| run["id"].as_str().map(str::to_owned))
         {
             let shown = run(&["show", "--json", &id, "--lab-dir", lab.dir()]);
@@ -587,6 +587,13 @@ fn what_an_ilo_refuses_ends_the_run_and_leaves_nothing() {
         assert!(said.contains(part), "{fault}: {said}");
         lab.nothing_is_left();
     }
+}
+
+#[test]
+fn the_example_runs() {
+    let output = run(&["examples/health.lua", "--node", "lab-1", "--lab"]);
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    assert!(text(&output).contains("lab-1 is a ProLiant"), "{}", text(&output));
 }
 
 #[test]
