@@ -184,14 +184,18 @@ pub struct DriverInfo {
 }
 
 /// Keys of `instance_info` that mean something.
-const INSTANCE_INFO: [&str; 8] = [
+const INSTANCE_INFO: [&str; 12] = [
     "image_source",
     "image_checksum",
     "image_format",
+    "image_type",
     "root_gb",
     "swap_mb",
     "ephemeral_gb",
     "ephemeral_format",
+    "preserve_ephemeral",
+    "configdrive",
+    "disk_is_zero",
     "capabilities",
 ];
 

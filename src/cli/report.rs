@@ -64,7 +64,7 @@ fn result(value: &Value) {
         "  image     {} ({}, {})",
         text("/image/path"),
         text("/image/format"),
-        bytes(number("/image/virtual_bytes").unwrap_or(0))
+        bytes(number("/written/image_bytes").unwrap_or(0))
     );
     println!(
         "  disk      {} {} of {} at {}",
@@ -79,7 +79,7 @@ fn result(value: &Value) {
         bytes(zero)
     );
     println!(
-        "  verified  {} read back and compared, SHA-256 over all pieces {}…",
+        "  verified  {} read back and compared, hash over all pieces {}…",
         bytes(number("/written/verified_bytes").unwrap_or(0)),
         text("/written/digest").get(..16).unwrap_or_default()
     );

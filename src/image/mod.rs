@@ -4,6 +4,9 @@
 
 pub mod artifact;
 pub mod bootsector;
+pub mod configdrive;
+pub mod esp;
+pub mod filesystem;
 pub mod iso;
 pub mod source;
 pub mod vfat;

@@ -11,7 +11,10 @@
 ---@class Image
 ---@field path string where it is
 ---@field format "raw"|"qcow2" how it is stored
----@field virtual_bytes integer size of the disk it describes
+---@field compression "gz"|"xz"|"zst" how the file is compressed as a whole, if it is
+---@field kind "partition"|"whole-disk" a file system alone, or a disk with a partition table
+---@field virtual_bytes integer size of the disk it describes; of a compressed file it is not known
+---@field root_uuid string partition images: UUID of the file system
 ---@field file_bytes integer size of the file
 ---@field sha256 string hash of the file, if it was checked
 
@@ -24,9 +27,9 @@ function image.discard(artifact) end
 
 ---Finds an OS image, checks it, and tells its size.
 ---    image.fetch("/srv/images/debian.qcow2").virtual_bytes   --> 2147483648
----@param source string path of a raw or qcow2 file, or file:// and the path
+---@param source string path of a raw, qcow2, gz, xz or zst file, or file:// and the path
 ---@param o? { checksum?: string, format?: "raw"|"qcow2" }
----@return Image # what `disk.write_whole_disk_image` takes
+---@return Image # what `disk.write_…_image` takes
 function image.fetch(source, o) end
 
 ---Builds a boot ISO from kernel and ramdisk.

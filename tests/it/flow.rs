@@ -8,6 +8,8 @@
     reason = "helpers of tests, which the lints do not recognise outside of test functions"
 )]
 
+mod partition_image;
+
 use flowrun::clock;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -152,16 +154,39 @@ impl LabUp {
         self.path("images/lab-image.raw")
     }
 
+    /// The image is on the disk; its partition table knows the larger disk's end.
     fn disk_is_right(&self, image: &Path, format: &str) {
         let disk = self.path("nodes/lab-1/disk.raw");
+        let size = |format: &str, path: &Path| {
+            let output = Command::new("qemu-img")
+                .args(["info", "--output=json", "-f", format])
+                .arg(path)
+                .output()
+                .expect("qemu-img is needed; tests/run.sh installs it");
+            let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+            info["virtual-size"].as_u64().unwrap()
+        };
+        let bytes = size(format, image) - (1 << 20);
+        // Without the table's MiB.
+        let part = |format: &str, path: &Path| {
+            format!(
+                "driver=raw,offset=1048576,size={bytes},file.driver={format},\
+                file.file.driver=file,file.file.filename={}",
+                path.display()
+            )
+        };
         let output = Command::new("qemu-img")
-            .args(["compare", "-f", format, "-F", "raw"])
-            .arg(image)
-            .arg(&disk)
+            .args(["compare", "--image-opts", &part(format, image)])
+            .arg(part("raw", &disk))
             .output()
-            .expect("qemu-img is needed; tests/run.sh installs it");
-        // The disk is larger than the image; what follows reads as zeros.
+            .unwrap();
         assert!(output.status.success(), "{}", text(&output));
+        let output = Command::new("/usr/sbin/sgdisk")
+            .arg("-v")
+            .arg(&disk)
+            .output();
+        let said = text(&output.expect("sgdisk is needed; tests/run.sh installs it"));
+        assert!(said.contains("No problems found"), "{said}");
     }
 
     /// Nothing attached, uploaded or powered is left behind by a run that did not finish.
@@ -593,7 +618,11 @@ fn what_an_ilo_refuses_ends_the_run_and_leaves_nothing() {
 fn the_example_runs() {
     let output = run(&["examples/health.lua", "--node", "lab-1", "--lab"]);
     assert_eq!(code(&output), 0, "{}", text(&output));
-    assert!(text(&output).contains("lab-1 is a ProLiant"), "{}", text(&output));
+    assert!(
+        text(&output).contains("lab-1 is a ProLiant"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]

@@ -86,7 +86,7 @@ const CRATE_HOMES: &[(&[&str], &[&str])] = &[
             "hadris_part",
             "hadris_storage",
         ],
-        &["src/image/", "src/ramdisk/", "src/lab/"],
+        &["src/image/", "src/disk/plan/", "src/ramdisk/", "src/lab/"],
     ),
 ];
 

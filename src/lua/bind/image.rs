@@ -5,6 +5,7 @@ use super::site::Site;
 use crate::engine::{Call, Class, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::image::artifact::Artifact;
+use crate::image::filesystem::{self, FileSystem, identify};
 use crate::image::iso::{IsoSpec, Isolinux, Source, make_iso};
 use crate::image::source::{Format, ImageSource};
 use crate::image::vfat::{VfatSpec, make_vfat};
@@ -33,9 +34,24 @@ pub(super) const IMAGE: Record = Record {
         ("path", Ty::String, "where it is"),
         ("format", Ty::Enum(&["raw", "qcow2"]), "how it is stored"),
         (
+            "compression",
+            Ty::Enum(&["gz", "xz", "zst"]),
+            "how the file is compressed as a whole, if it is",
+        ),
+        (
+            "kind",
+            Ty::Enum(&["partition", "whole-disk"]),
+            "a file system alone, or a disk with a partition table",
+        ),
+        (
             "virtual_bytes",
             Ty::Integer,
-            "size of the disk it describes",
+            "size of the disk it describes; of a compressed file it is not known",
+        ),
+        (
+            "root_uuid",
+            Ty::String,
+            "partition images: UUID of the file system",
         ),
         ("file_bytes", Ty::Integer, "size of the file"),
         ("sha256", Ty::String, "hash of the file, if it was checked"),
@@ -249,7 +265,7 @@ fn fetch(registry: &mut Registry) {
         .subject(
             "source",
             Ty::String,
-            "path of a raw or qcow2 file, or file:// and the path",
+            "path of a raw, qcow2, gz, xz or zst file, or file:// and the path",
         )
         .optional(
             "checksum",
@@ -261,10 +277,7 @@ fn fetch(registry: &mut Registry) {
             Ty::Enum(&["raw", "qcow2"]),
             "refuses the other; else content decides",
         )
-        .returns(
-            Ty::Record(&IMAGE),
-            "what `disk.write_whole_disk_image` takes",
-        )
+        .returns(Ty::Record(&IMAGE), "what `disk.write_…_image` takes")
         .error(Kind::NotFound, "there is no such file")
         .error(Kind::Corrupt, "the checksum is another one")
         .error(Kind::Refused, "the image points at other files")
@@ -284,10 +297,13 @@ fn fetch(registry: &mut Registry) {
             let looked = blocking(move || {
                 let image = ImageSource::open(&path, format)?;
                 let sha256 = checksum.map(|sum| checked(&path, &sum)).transpose()?;
-                let info = image.info();
+                let (info, file_system) = (image.info(), alone(&image)?);
                 Ok(json!({
                     "path": path,
                     "format": info.format,
+                    "compression": info.compression,
+                    "kind": if file_system.is_some() { "partition" } else { "whole-disk" },
+                    "root_uuid": file_system.and_then(|found| found.uuid),
                     "virtual_bytes": info.virtual_bytes,
                     "file_bytes": info.file_bytes,
                     "sha256": sha256,
@@ -296,6 +312,13 @@ fn fetch(registry: &mut Registry) {
             Ok(looked.await?.into()) as Result<Reply>
         }),
     );
+}
+
+/// The file system that an image is, if it is one and not a disk.
+fn alone(image: &ImageSource) -> Result<Option<FileSystem>> {
+    let head = image.head(filesystem::HEAD_BYTES)?;
+    let is_gpt = head.get(512..520) == Some(b"EFI PART");
+    Ok(identify(&head).filter(|_| !is_gpt))
 }
 
 /// Hashes the file and compares.

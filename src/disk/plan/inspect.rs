@@ -60,19 +60,20 @@ pub struct DiskLayout {
     pub partitions: Vec<Partition>,
 }
 
-/// Reads the partition table of a disk with 512-byte sectors. A GPT whose checksums are wrong is
-/// an error and not a disk without one.
+/// Reads the partition table of a disk with sectors of `block` bytes. A GPT whose
+/// checksums are wrong is an error and not a disk without one.
 ///
 /// # Errors
 /// `corrupt` for a broken GPT; else the disk's failure.
-pub fn inspect(disk: &dyn ReadAt) -> Result<DiskLayout> {
+pub fn inspect(disk: &dyn ReadAt, block: u32) -> Result<DiskLayout> {
+    let block = u64::from(block);
     let mut sector = [0_u8; 512];
     disk.read_at(0, &mut sector)?;
     let boot_signature = sector.ends_with(&[0x55, 0xAA]);
     let mut header = [0_u8; 512];
-    let has_header = disk.read_at(512, &mut header).is_ok() && header.starts_with(b"EFI PART");
+    let has_header = disk.read_at(block, &mut header).is_ok() && header.starts_with(b"EFI PART");
     if has_header {
-        return read_gpt(disk, &header, boot_signature);
+        return read_gpt(disk, block, &header, boot_signature);
     }
     if !boot_signature {
         let (label, disk_identifier) = (Label::None, String::new());
@@ -83,10 +84,10 @@ pub fn inspect(disk: &dyn ReadAt) -> Result<DiskLayout> {
             partitions: Vec::new(),
         });
     }
-    Ok(read_msdos(&sector))
+    Ok(read_msdos(&sector, block))
 }
 
-fn read_msdos(sector: &[u8]) -> DiskLayout {
+fn read_msdos(sector: &[u8], block: u64) -> DiskLayout {
     let partitions: Vec<_> = (0..4_u32)
         .filter_map(|index| {
             let at = 446 + usize::try_from(index).ok()? * 16;
@@ -94,8 +95,8 @@ fn read_msdos(sector: &[u8]) -> DiskLayout {
             let (start, count) = (le32(sector, at + 8), le32(sector, at + 12));
             (kind != 0 && count != 0).then(|| Partition {
                 number: index + 1,
-                offset: u64::from(start) * 512,
-                bytes: u64::from(count) * 512,
+                offset: u64::from(start) * block,
+                bytes: u64::from(count) * block,
                 kind: format!("0x{kind:02x}"),
                 name: String::new(),
             })
@@ -110,7 +111,12 @@ fn read_msdos(sector: &[u8]) -> DiskLayout {
 }
 
 /// UEFI 2.10 §5.3: header with CRC-32 of itself and of the entries.
-fn read_gpt(disk: &dyn ReadAt, sector: &[u8], boot_signature: bool) -> Result<DiskLayout> {
+fn read_gpt(
+    disk: &dyn ReadAt,
+    block: u64,
+    sector: &[u8],
+    boot_signature: bool,
+) -> Result<DiskLayout> {
     let broken = |what: &str| Error::new(Kind::Corrupt, format!("GPT: {what}"));
     let size = usize::try_from(le32(sector, 12)).unwrap_or(0);
     let mut header = sector
@@ -133,7 +139,7 @@ fn read_gpt(disk: &dyn ReadAt, sector: &[u8], boot_signature: bool) -> Result<Di
     }
     let mut table = vec![0; usize::try_from(table_bytes).unwrap_or(0)];
     let at = le64(&header, 72)
-        .checked_mul(512)
+        .checked_mul(block)
         .ok_or_else(|| broken("place of the table"))?;
     disk.read_at(at, &mut table)?;
     if crc32(&table) != le32(&header, 88) {
@@ -142,7 +148,7 @@ fn read_gpt(disk: &dyn ReadAt, sector: &[u8], boot_signature: bool) -> Result<Di
     let entries = table.chunks_exact(usize::try_from(entry_size).unwrap_or(128));
     let partitions = (1_u32..)
         .zip(entries)
-        .filter_map(|(number, entry)| gpt_entry(number, entry))
+        .filter_map(|(number, entry)| gpt_entry(number, entry, block))
         .collect();
     Ok(DiskLayout {
         label: Label::Gpt,
@@ -152,7 +158,7 @@ fn read_gpt(disk: &dyn ReadAt, sector: &[u8], boot_signature: bool) -> Result<Di
     })
 }
 
-fn gpt_entry(number: u32, entry: &[u8]) -> Option<Partition> {
+fn gpt_entry(number: u32, entry: &[u8], block: u64) -> Option<Partition> {
     let kind = entry
         .get(..16)
         .filter(|kind| kind.iter().any(|b| *b != 0))?;
@@ -165,8 +171,11 @@ fn gpt_entry(number: u32, entry: &[u8]) -> Option<Partition> {
     let name = char::decode_utf16(name.take_while(|unit| *unit != 0));
     Some(Partition {
         number,
-        offset: first.checked_mul(512)?,
-        bytes: last.checked_sub(first)?.checked_add(1)?.checked_mul(512)?,
+        offset: first.checked_mul(block)?,
+        bytes: last
+            .checked_sub(first)?
+            .checked_add(1)?
+            .checked_mul(block)?,
         kind: guid(kind),
         name: name
             .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
@@ -224,7 +233,7 @@ mod tests {
         disk[454] = 8; // first sector
         disk[458] = 16; // sectors
         disk[510..512].copy_from_slice(&[0x55, 0xAA]);
-        let layout = inspect(&Bytes(disk)).unwrap();
+        let layout = inspect(&Bytes(disk), 512).unwrap();
         assert_eq!(
             (layout.label, layout.disk_identifier.as_str()),
             (Label::Msdos, "0x12345678")
@@ -237,16 +246,19 @@ mod tests {
 
     #[test]
     fn an_empty_disk_has_no_label() {
-        assert_eq!(inspect(&Bytes(vec![0; 1024])).unwrap().label, Label::None);
+        assert_eq!(
+            inspect(&Bytes(vec![0; 1024]), 512).unwrap().label,
+            Label::None
+        );
     }
 
     proptest! {
         #[test]
         fn garbage_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 1024..3000)) {
-            let _ = inspect(&Bytes(bytes.clone()));
+            let _ = inspect(&Bytes(bytes.clone()), 512);
             bytes[512..520].copy_from_slice(b"EFI PART");
             bytes[524..528].copy_from_slice(&92_u32.to_le_bytes());
-            let _ = inspect(&Bytes(bytes));
+            let _ = inspect(&Bytes(bytes), 512);
         }
     }
 }
