@@ -10,6 +10,7 @@ mod verify;
 mod whole_disk;
 mod write;
 
+pub use feed::Feeds;
 pub use manifest::Manifest;
 pub use mkfs::FileSystemKind;
 pub use partition_image::{PartitionImage, PartitionsWritten, write_partition_image};

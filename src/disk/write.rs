@@ -1,6 +1,6 @@
 //! Writes segments of a disk: what images hold, zeros elsewhere, and overlays on top of both.
 
-use super::feed::{Hashed, feed};
+use super::feed::{Feeds, Hashed};
 use super::manifest::{Manifest, Range, holds};
 use super::plan::Overlay;
 use super::read::read_range;
@@ -33,6 +33,8 @@ pub struct WriteOptions {
     pub disk_is_zero: bool,
     /// An earlier attempt may have written a part: pieces that are there already stay.
     pub resume: bool,
+    /// Readers that writes of the same image share.
+    pub feeds: Feeds,
     /// Hears of progress.
     pub progress: OnProgress,
     /// Asked before every write.
@@ -55,6 +57,7 @@ impl Default for WriteOptions {
             queue_depth: 4,
             disk_is_zero: false,
             resume: false,
+            feeds: Feeds::default(),
             progress: Arc::new(|_| {}),
             guard: Guard::default(),
         }
@@ -172,7 +175,7 @@ impl Writer<'_> {
 
     /// Returns where the image ended on the disk.
     async fn image(&mut self, segment: &Segment, image: &Arc<ImageSource>) -> Result<u64> {
-        let mut feed = feed(image.clone());
+        let mut feed = self.options.feeds.subscribe(image);
         // The last image of a disk is the one it is for.
         self.written.image_bytes = 0;
         let mut range = Range {
@@ -180,15 +183,22 @@ impl Writer<'_> {
             bytes: 0,
             pieces: Vec::new(),
         };
-        while let Some(hashed) = feed.next().await? {
+        while let Some((index, hashed)) = feed.next().await? {
             self.written.image_bytes += hashed.piece.length;
             let hashed = padded(hashed, self.block());
-            if range.bytes + hashed.piece.length > segment.bytes {
+            let end = hashed.piece.offset + hashed.piece.length;
+            if end > segment.bytes {
                 return Err(too_large(image.info().virtual_bytes, segment.bytes));
             }
-            range.bytes += hashed.piece.length;
+            range.bytes = range.bytes.max(end);
+            if range.pieces.len() <= index {
+                range.pieces.resize(index + 1, String::new());
+            }
             let offset = segment.offset + hashed.piece.offset;
-            range.pieces.push(self.piece(offset, hashed).await?);
+            let hash = self.piece(offset, hashed).await?;
+            if let Some(place) = range.pieces.get_mut(index) {
+                *place = hash;
+            }
         }
         let end = range.offset + range.bytes;
         self.written.manifest.ranges.push(range);

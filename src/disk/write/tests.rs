@@ -230,3 +230,50 @@ fn overlays_meet_pieces() {
     assert_eq!(shared(1050, 1000, &overlay), Some((0..50, 50..100)));
     assert_eq!(shared(1100, 1000, &overlay), None);
 }
+
+#[tokio::test]
+async fn disks_share_one_reader_and_join_at_any_time() {
+    let (file, source) = image();
+    let image = std::fs::read(file.path()).unwrap();
+    let luns: Vec<_> = (0..6)
+        .map(|_| MemoryLun::new(32 << 20, 512, None))
+        .collect();
+    let options = WriteOptions::default();
+    let writes = luns.iter().enumerate().map(|(index, lun)| {
+        let (source, options) = (source.clone(), options.clone());
+        async move {
+            // Later ones find the reader in the middle of the image.
+            for _ in 0..index * 3 {
+                tokio::task::yield_now().await;
+            }
+            let whole = WholeDisk::default();
+            let written = write_whole_disk_image(lun, source, &whole, &options).await?;
+            verify(lun, &written.manifest, &options).await?;
+            Ok::<_, Error>(written.manifest.digest())
+        }
+    });
+    let digests = futures_util::future::try_join_all(writes).await.unwrap();
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    for lun in &luns {
+        assert!(lun.bytes.lock().unwrap()[..image.len()] == image);
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_gives_up_does_not_stop_the_others() {
+    let (_file, source) = image();
+    let options = WriteOptions::default();
+    let whole = WholeDisk::default();
+    let (bad, good) = (
+        MemoryLun::new(32 << 20, 512, Some(1000)),
+        MemoryLun::new(32 << 20, 512, None),
+    );
+    let (failed, done) = tokio::join!(
+        write_whole_disk_image(&bad, source.clone(), &whole, &options),
+        write_whole_disk_image(&good, source.clone(), &whole, &options),
+    );
+    assert_eq!(failed.unwrap_err().message(), "medium error");
+    verify(&good, &done.unwrap().manifest, &options)
+        .await
+        .unwrap();
+}

@@ -17,7 +17,7 @@ use qcow2::Qcow2;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes that are read, hashed and sent as one.
@@ -27,7 +27,7 @@ pub const PIECE_BYTES: u64 = 4 << 20;
 const MAX_VIRTUAL_BYTES: u64 = 64 << 40;
 
 /// How an image is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// The disk's bytes.
@@ -68,11 +68,22 @@ struct Extent {
     data: bool,
 }
 
+/// Tells whether two open images are the same unchanged file: device, inode, time of the last
+/// change, and how it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+    format: Format,
+}
+
 /// An open image. Pieces may be read many times, and by several readers.
 #[derive(Debug)]
 pub struct ImageSource {
     path: PathBuf,
     info: ImageInfo,
+    identity: FileIdentity,
     content: Content,
 }
 
@@ -134,6 +145,12 @@ impl ImageSource {
                 virtual_bytes,
                 file_bytes,
             },
+            identity: FileIdentity {
+                device: metadata.dev(),
+                inode: metadata.ino(),
+                changed: (metadata.ctime(), metadata.ctime_nsec()),
+                format,
+            },
             content,
         };
         image.check_inside()?;
@@ -154,6 +171,12 @@ impl ImageSource {
     #[must_use]
     pub fn info(&self) -> &ImageInfo {
         &self.info
+    }
+
+    /// Whether it is the same file as another.
+    #[must_use]
+    pub fn identity(&self) -> FileIdentity {
+        self.identity
     }
 
     /// Where it is.

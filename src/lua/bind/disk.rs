@@ -6,8 +6,8 @@ use super::iscsi::{Disk, SESSION, with_disk};
 use crate::disk::inspect::{Label, inspect};
 use crate::disk::plan::{BootMode, LayoutSpec};
 use crate::disk::{
-    FileSystemKind, Guard, Lun, Manifest, OnProgress, PartitionImage, WholeDisk, WriteOptions,
-    Written, read_head, verify, write_partition_image, write_whole_disk_image,
+    Feeds, FileSystemKind, Guard, Lun, Manifest, OnProgress, PartitionImage, WholeDisk,
+    WriteOptions, Written, read_head, verify, write_partition_image, write_whole_disk_image,
 };
 use crate::engine::{Call, Class, LiveRef, Reply};
 use crate::error::{Error, Kind, Result};
@@ -64,8 +64,10 @@ const WRITTEN: Record = Record {
 };
 
 pub(super) fn register(registry: &mut Registry) {
-    whole_disk(registry);
-    partition(registry);
+    // Runs that write the same image at the same time read it once.
+    let feeds = Feeds::default();
+    whole_disk(registry, feeds.clone());
+    partition(registry, feeds);
     check(registry);
     registry.add(
         FnSpec::new(
@@ -140,7 +142,7 @@ struct WriteWhole {
     disk_is_zero: bool,
 }
 
-fn whole_disk(registry: &mut Registry) {
+fn whole_disk(registry: &mut Registry, feeds: Feeds) {
     registry.add(
         writing(
             "write_whole_disk_image",
@@ -151,19 +153,28 @@ fn whole_disk(registry: &mut Registry) {
             "the image is for other sectors, or has no room for a config drive",
         )
         .example("disk.write_whole_disk_image(lun, { image = img }).data_bytes   --> 67108864")
-        .run(|call| async move {
-            let args: WriteWhole = call.decode()?;
-            let source = args.image.open().await?;
-            let whole = WholeDisk {
-                configdrive: load(args.configdrive).await?,
-                identity: identity(&call),
-            };
-            let options = options(&call, "written", args.disk_is_zero);
-            let work =
-                async |disk: &Disk| write_whole_disk_image(disk, source, &whole, &options).await;
-            let done = with_disk(&call, &args.lun, work).await?;
-            let more = json!({ "disk_identifier": done.disk_identifier });
-            reply(&done.written, more)
+        .run(move |call| {
+            let feeds = feeds.clone();
+            async move {
+                let args: WriteWhole = call.decode()?;
+                let source = args.image.open().await?;
+                let whole = WholeDisk {
+                    configdrive: load(args.configdrive).await?,
+                    identity: identity(&call),
+                };
+                let options = WriteOptions {
+                    disk_is_zero: args.disk_is_zero,
+                    resume: call.attempt > 1,
+                    feeds,
+                    ..options(&call, "written")
+                };
+                let work = async |disk: &Disk| {
+                    write_whole_disk_image(disk, source, &whole, &options).await
+                };
+                let done = with_disk(&call, &args.lun, work).await?;
+                let more = json!({ "disk_identifier": done.disk_identifier });
+                reply(&done.written, more)
+            }
         }),
     );
 }
@@ -254,7 +265,7 @@ fn partitioning() -> FnSpec {
     )
 }
 
-fn partition(registry: &mut Registry) {
+fn partition(registry: &mut Registry, feeds: Feeds) {
     registry.add(
         partitioning()
             .error(
@@ -266,28 +277,36 @@ fn partition(registry: &mut Registry) {
                 "the tool that makes the ephemeral file system",
             )
             .example("disk.write_partition_image(lun, { image = img, root_gb = 20 }).root_uuid")
-            .run(|call| async move {
-                let args: WritePartition = call.decode()?;
-                let wanted = PartitionImage {
-                    layout: args.layout()?,
-                    ephemeral_format: args.ephemeral_format,
-                    preserve_ephemeral: args.preserve_ephemeral,
-                    configdrive: load(args.configdrive).await?,
-                    identity: identity(&call),
-                };
-                let source = args.image.open().await?;
-                let options = options(&call, "written", args.disk_is_zero);
-                let work = async |disk: &Disk| {
-                    write_partition_image(disk, source, &wanted, &options).await
-                };
-                let done = with_disk(&call, &args.lun, work).await?;
-                let more = json!({
-                    "disk_identifier": done.disk_identifier,
-                    "root_uuid": done.root_uuid,
-                    "efi_system_uuid": done.efi_system_uuid,
-                    "partitions": done.partitions,
-                });
-                reply(&done.written, more)
+            .run(move |call| {
+                let feeds = feeds.clone();
+                async move {
+                    let args: WritePartition = call.decode()?;
+                    let wanted = PartitionImage {
+                        layout: args.layout()?,
+                        ephemeral_format: args.ephemeral_format,
+                        preserve_ephemeral: args.preserve_ephemeral,
+                        configdrive: load(args.configdrive).await?,
+                        identity: identity(&call),
+                    };
+                    let source = args.image.open().await?;
+                    let options = WriteOptions {
+                        disk_is_zero: args.disk_is_zero,
+                        resume: call.attempt > 1,
+                        feeds,
+                        ..options(&call, "written")
+                    };
+                    let work = async |disk: &Disk| {
+                        write_partition_image(disk, source, &wanted, &options).await
+                    };
+                    let done = with_disk(&call, &args.lun, work).await?;
+                    let more = json!({
+                        "disk_identifier": done.disk_identifier,
+                        "root_uuid": done.root_uuid,
+                        "efi_system_uuid": done.efi_system_uuid,
+                        "partitions": done.partitions,
+                    });
+                    reply(&done.written, more)
+                }
             }),
     );
 }
@@ -363,7 +382,7 @@ fn check(registry: &mut Registry) {
             let Verify { lun, written } = call.decode()?;
             let manifest: Manifest = serde_json::from_str(&written.manifest)
                 .map_err(|e| Error::new(Kind::Invalid, "no manifest").caused_by(&e))?;
-            let options = options(&call, "verified", false);
+            let options = options(&call, "verified");
             with_disk(&call, &lun, async |disk| {
                 verify(disk, &manifest, &options).await
             })
@@ -379,14 +398,12 @@ fn check(registry: &mut Registry) {
 }
 
 /// Progress goes to the run's events; a run that lost its lease stops writing.
-fn options(call: &Call, what: &'static str, disk_is_zero: bool) -> WriteOptions {
+fn options(call: &Call, what: &'static str) -> WriteOptions {
     let (run, key, guarded) = (call.run.clone(), call.key.clone(), call.run.clone());
     let progress: OnProgress = Arc::new(move |progress| {
         run.progress(&key, what, progress.done_bytes, progress.total_bytes);
     });
     WriteOptions {
-        disk_is_zero,
-        resume: call.attempt > 1,
         progress,
         guard: Guard(Arc::new(move || guarded.guard())),
         ..WriteOptions::default()
