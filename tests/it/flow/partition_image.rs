@@ -12,8 +12,9 @@ const ROOT_UUID: &str = "6d1d5e0a-3f0e-4b8a-9d0e-0123456789ab";
 fn a_partition_image_gets_its_partitions() {
     let lab = LabUp::start(1, &[]);
     let stock = std::fs::read_to_string(root().join(FLOW)).unwrap();
-    let (before, boot) = stock.split_once("  local booted = step(").unwrap();
-    let (_, after) = boot.split_once("{ timeout = \"20m\" })\n").unwrap();
+    let (before, boot) = stock.split_once("  step(\"boot instance\"").unwrap();
+    let (_, after) = boot.split_once("  return { image").unwrap();
+    let after = format!("  return {{ image{after}");
     let flow = lab.path("write_only.lua");
     let end = "  power.off(node)\n  vmedia_boot.cleanup(node)\n  local booted = {}\n";
     let text_of = format!("{before}{end}{after}").replace(
