@@ -5,5 +5,6 @@
 pub mod artifact;
 pub mod bootsector;
 pub mod iso;
+pub mod loader;
 pub mod source;
 pub mod vfat;
