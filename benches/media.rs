@@ -26,7 +26,10 @@ use std::time::Instant;
 const FLOPPIES: usize = 100;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["iso", folder] => write_iso(Path::new(folder)),
@@ -144,8 +147,14 @@ fn compare(place: &Path, rounds: usize) {
             Competitor::shell("cat", "cat in/vmlinuz in/initrd >out"),
             Competitor::ours("Iso::write", "iso", folder),
             Competitor::new("genisoimage", "genisoimage -quiet -R -J -V BENCH -o out in"),
-            Competitor::new("xorriso", "xorriso -as mkisofs -quiet -R -J -V BENCH -o out in"),
-            Competitor::shell("cat, sync, sha256sum", "cat in/vmlinuz in/initrd >out; sync out; sha256sum out >/dev/null"),
+            Competitor::new(
+                "xorriso",
+                "xorriso -as mkisofs -quiet -R -J -V BENCH -o out in",
+            ),
+            Competitor::shell(
+                "cat, sync, sha256sum",
+                "cat in/vmlinuz in/initrd >out; sync out; sha256sum out >/dev/null",
+            ),
             Competitor::ours("kept as an artifact", "artifact", folder),
         ];
         race(&mut all, folder, rounds);
@@ -176,7 +185,10 @@ fn race(all: &mut [Competitor], folder: &Path, rounds: usize) {
 
 /// Seconds, and ratios to the first competitor.
 fn report(title: &str, all: &[Competitor]) {
-    println!("\n{title}: median seconds, and ratio to {} [least, most]", all[0].name);
+    println!(
+        "\n{title}: median seconds, and ratio to {} [least, most]",
+        all[0].name
+    );
     for one in all {
         let ratios: Vec<f64> = one
             .seconds
@@ -199,7 +211,11 @@ fn report(title: &str, all: &[Competitor]) {
 
 fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
-    (values[0], values[values.len() / 2], values[values.len() - 1])
+    (
+        values[0],
+        values[values.len() / 2],
+        values[values.len() - 1],
+    )
 }
 
 /// A file of bytes that do not repeat.

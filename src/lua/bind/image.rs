@@ -380,3 +380,48 @@ fn checked(path: &Path, wanted: &str) -> Result<String> {
     .target(path.display().to_string())
     .hint("fetch the image again, or correct image_checksum"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(boot: Boot, root_uuid: Option<&str>) -> MakeIso {
+        MakeIso {
+            kernel: "k".into(),
+            ramdisk: "r".into(),
+            kernel_params: "ro".to_owned(),
+            root_uuid: root_uuid.map(str::to_owned),
+            volume_id: "V".to_owned(),
+            boot,
+        }
+    }
+
+    #[test]
+    fn a_missing_loader_is_named_with_its_package() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = |name: &str| folder.path().join(name);
+        let mut loaders = BootLoadersSection {
+            isolinux: missing("isolinux.bin"),
+            ldlinux: missing("ldlinux.c32"),
+            grub: missing("gcdx64.efi"),
+            shim: None,
+        };
+        for (boot, shim, package) in [
+            (Boot::Bios, None, "isolinux"),
+            (Boot::Uefi, None, "grub-efi-amd64-bin"),
+            (Boot::Uefi, Some(missing("shim")), "grub-efi-amd64-signed"),
+        ] {
+            loaders.shim = shim;
+            let error = iso_spec(args(boot, None), &loaders).unwrap_err();
+            assert_eq!(error.kind(), Kind::NotFound);
+            assert!(error.advice().unwrap().contains(package), "{error:?}");
+        }
+        std::fs::write(&loaders.grub, "efi").unwrap();
+        loaders.shim = None;
+        let spec = iso_spec(args(Boot::Uefi, Some("1BE2-6C0B")), &loaders).unwrap();
+        assert_eq!(spec.kernel_params, "root=UUID=1BE2-6C0B ro");
+        assert!(spec.grub.is_some() && spec.isolinux.is_none());
+        let error = iso_spec(args(Boot::Uefi, Some("x y")), &loaders).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+    }
+}
