@@ -2,9 +2,9 @@
 //!
 //! Done: v1 authentication, `/info`, accounts, containers, listings, objects with ranges,
 //! conditions, metadata and expiry, temporary URLs (GET, HEAD, PUT; for a prefix, for a network)
-//! with account and container keys. Answers, limits and error bodies are those of Swift 2.38. Not done, and refused: large
-//! objects in segments, copies, symlinks, ACLs, several accounts. A request for several ranges
-//! gets the whole object.
+//! with account and container keys. Answers, limits and error bodies are those of Swift 2.38. Not
+//! done, and refused: large objects in segments, copies, symlinks, ACLs, several accounts. A
+//! request for several ranges gets the whole object.
 //!
 //! ```no_run
 //! # use flowrun::objectstore::{Store, StoreOptions, User};
