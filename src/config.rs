@@ -23,6 +23,8 @@ pub struct Config {
     pub swift_ilo_container: Container,
     /// How long floppies and their URLs live, in minutes, as in the specification.
     pub deploy_helper_images_ttl: Minutes,
+    /// Where the loaders of boot ISOs are.
+    pub boot_loaders: BootLoadersSection,
     /// What `http.*` may reach.
     pub http: HttpSection,
     /// Secrets that flows may use, by name.
@@ -94,6 +96,31 @@ pub struct SwiftSection {
     pub temp_url_key: Option<SecretSource>,
     /// The authority that signed the server's certificate, PEM; absent: the system's.
     pub ca_file: Option<PathBuf>,
+}
+
+/// `[boot_loaders]`; the defaults are where Debian's packages put them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BootLoadersSection {
+    /// ISOLINUX, `isolinux.bin`.
+    pub isolinux: PathBuf,
+    /// Its `ldlinux.c32`, of the same release.
+    pub ldlinux: PathBuf,
+    /// GRUB for UEFI, built for CDs; the signed one if there is a shim.
+    pub grub: PathBuf,
+    /// shim, for UEFI Secure Boot; absent: firmware starts GRUB itself.
+    pub shim: Option<PathBuf>,
+}
+
+impl Default for BootLoadersSection {
+    fn default() -> Self {
+        Self {
+            isolinux: "/usr/lib/ISOLINUX/isolinux.bin".into(),
+            ldlinux: "/usr/lib/syslinux/modules/bios/ldlinux.c32".into(),
+            grub: "/usr/lib/grub/x86_64-efi/monolithic/gcdx64.efi".into(),
+            shim: None,
+        }
+    }
 }
 
 /// `[http]`

@@ -8,5 +8,6 @@ pub mod configdrive;
 pub mod esp;
 pub mod filesystem;
 pub mod iso;
+pub mod loader;
 pub mod source;
 pub mod vfat;

@@ -34,7 +34,7 @@ function image.fetch(source, o) end
 
 ---Builds a boot ISO from kernel and ramdisk.
 ---    image.make_iso { kernel = "/boot/vmlinuz", ramdisk = "/boot/initrd.img" }.path
----@param o { kernel: string, ramdisk: string, kernel_params?: string, volume_id?: string, isolinux?: string, ldlinux?: string }
+---@param o { kernel: string, ramdisk: string, kernel_params?: string, root_uuid?: string, volume_id?: string, boot?: "bios"|"uefi"|"both" }
 ---@return Artifact # the image; equal inputs give equal bytes
 function image.make_iso(o) end
 

@@ -6,6 +6,7 @@
     reason = "helpers of tests fail the test they help"
 )]
 
+mod boot;
 mod disk;
 mod floppy;
 mod iso;

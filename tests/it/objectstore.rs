@@ -453,3 +453,55 @@ async fn python_swiftclient_agrees() {
     assert!(output.status.success(), "{said}\n{complained}");
     assert!(said.ends_with("all checks passed\n"), "{said}");
 }
+
+/// rclone's own Swift client: copies, checks every file by its hash, lists, reads, deletes.
+#[tokio::test(flavor = "multi_thread")]
+async fn rclone_agrees() {
+    let site = Site::new();
+    let folder = site.dir.path().join("files");
+    std::fs::create_dir_all(folder.join("sub ü")).unwrap();
+    std::fs::write(folder.join("large"), pattern(3_000_000)).unwrap();
+    std::fs::write(folder.join("sub ü/small"), "small").unwrap();
+    std::fs::write(folder.join("empty"), "").unwrap();
+    let rclone = async |arguments: &[&str]| {
+        let mut command = Command::new("rclone");
+        command
+            .args(["--config", "/dev/null", "--retries", "1", "--ca-cert"])
+            .arg(site.ca_file())
+            .args(arguments)
+            .current_dir(site.dir.path())
+            .env("RCLONE_CONFIG_S_TYPE", "swift")
+            .env("RCLONE_CONFIG_S_AUTH", site.url("/auth/v1.0"))
+            .env("RCLONE_CONFIG_S_USER", USER)
+            .env("RCLONE_CONFIG_S_KEY", KEY)
+            .env("RCLONE_CONFIG_S_AUTH_VERSION", "1");
+        let output = tokio::task::spawn_blocking(move || command.output()).await;
+        let output = output.unwrap().expect("Debian's package rclone");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {complaint}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    rclone(&["copy", "files", "S:c/dir"]).await;
+    rclone(&["check", "--download", "files", "S:c/dir"]).await;
+    rclone(&["check", "files", "S:c/dir"]).await;
+    let mut listed: Vec<String> = rclone(&["lsf", "-R", "--files-only", "S:c"])
+        .await
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    listed.sort();
+    assert_eq!(listed, ["dir/empty", "dir/large", "dir/sub ü/small"]);
+    let part = [
+        "cat",
+        "--offset",
+        "1",
+        "--count",
+        "3",
+        "S:c/dir/sub ü/small",
+    ];
+    assert_eq!(rclone(&part).await, "mal");
+    rclone(&["copyto", "S:c/dir/large", "back"]).await;
+    assert!(std::fs::read(site.dir.path().join("back")).unwrap() == pattern(3_000_000));
+    rclone(&["purge", "S:c"]).await;
+    assert_eq!(site.store.stats().containers, 0);
+}

@@ -2,11 +2,12 @@
 
 use super::args::{Text, blocking};
 use super::site::Site;
+use crate::config::BootLoadersSection;
 use crate::engine::{Call, Class, Reply};
 use crate::error::{Error, Kind, Result};
-use crate::image::artifact::Artifact;
 use crate::image::filesystem::{self, FileSystem, identify};
-use crate::image::iso::{IsoSpec, Isolinux, Source, make_iso};
+use crate::image::iso::{Iso, IsoSpec, Source};
+use crate::image::loader::{Grub, Isolinux};
 use crate::image::source::{Format, ImageSource};
 use crate::image::vfat::{VfatSpec, make_vfat};
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
@@ -179,13 +180,22 @@ fn written(outcome: std::io::Result<()>) -> Result<()> {
 }
 
 #[derive(Deserialize)]
-struct Iso {
+struct MakeIso {
     kernel: PathBuf,
     ramdisk: PathBuf,
     kernel_params: String,
+    root_uuid: Option<String>,
     volume_id: String,
-    isolinux: Option<PathBuf>,
-    ldlinux: Option<PathBuf>,
+    boot: Boot,
+}
+
+/// Which firmware boots the medium.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Boot {
+    Bios,
+    Uefi,
+    Both,
 }
 
 fn iso(registry: &mut Registry, site: &Arc<Site>) {
@@ -200,51 +210,99 @@ fn iso(registry: &mut Registry, site: &Arc<Site>) {
         .required("kernel", Ty::String, "path of the kernel")
         .required("ramdisk", Ty::String, "path of the initial ramdisk")
         .default("kernel_params", Ty::String, "", "the kernel's command line")
-        .default("volume_id", Ty::String, "VMEDIA_BOOT_ISO", "volume name")
         .optional(
-            "isolinux",
+            "root_uuid",
             Ty::String,
-            "path of isolinux.bin; without it no BIOS boots the ISO",
+            "the root file system's UUID, for `root=UUID=…` before `kernel_params`",
         )
-        .optional(
-            "ldlinux",
-            Ty::String,
-            "path of ldlinux.c32, which Syslinux 5 and newer need",
+        .default("volume_id", Ty::String, "VMEDIA_BOOT_ISO", "volume name")
+        .default(
+            "boot",
+            Ty::Enum(&["bios", "uefi", "both"]),
+            "both",
+            "which firmware boots it; `[boot_loaders]` says where the loaders are",
         )
         .returns(
             Ty::Record(&ARTIFACT),
             "the image; equal inputs give equal bytes",
         )
-        .error(Kind::NotFound, "a file is missing")
+        .error(Kind::NotFound, "a file or a boot loader is missing")
+        .error(Kind::Limit, "kernel or ramdisk has 4 GiB or more")
         .example(
             "image.make_iso { kernel = \"/boot/vmlinuz\", ramdisk = \"/boot/initrd.img\" }.path",
         )
         .run(move |call| {
             let site = site.clone();
             async move {
-                let args: Iso = call.decode()?;
+                let args: MakeIso = call.decode()?;
                 let store = site.artifacts()?;
-                let built = blocking(move || build_iso(args, &store)).await?;
+                let spec = iso_spec(args, &site.config().boot_loaders)?;
+                let built = blocking(move || store.put(|out| Iso::plan(&spec)?.write(out))).await?;
                 Reply::of(&built)
             }
         }),
     );
 }
 
-fn build_iso(args: Iso, store: &crate::image::artifact::ArtifactStore) -> Result<Artifact> {
-    let ldlinux = args.ldlinux.map(Source::File);
-    let spec = IsoSpec {
+fn iso_spec(args: MakeIso, loaders: &BootLoadersSection) -> Result<IsoSpec> {
+    let mut kernel_params = args.kernel_params;
+    if let Some(uuid) = args.root_uuid {
+        if uuid.is_empty() || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+            let message = format!("{uuid:?} is not the UUID of a file system");
+            return Err(Error::new(Kind::Invalid, message));
+        }
+        kernel_params = format!("root=UUID={uuid} {kernel_params}");
+    }
+    Ok(IsoSpec {
         volume_id: args.volume_id,
         kernel: Source::File(args.kernel),
         ramdisk: Source::File(args.ramdisk),
-        kernel_params: args.kernel_params,
-        isolinux: args.isolinux.map(|bin| Isolinux {
-            bin: Source::File(bin),
-            ldlinux,
-        }),
+        kernel_params,
+        isolinux: match args.boot {
+            Boot::Bios | Boot::Both => Some(isolinux(loaders)?),
+            Boot::Uefi => None,
+        },
+        grub: match args.boot {
+            Boot::Uefi | Boot::Both => Some(grub(loaders)?),
+            Boot::Bios => None,
+        },
         files: Vec::new(),
+    })
+}
+
+fn isolinux(loaders: &BootLoadersSection) -> Result<Isolinux> {
+    Ok(Isolinux {
+        bin: loader(&loaders.isolinux, "isolinux", "isolinux")?,
+        ldlinux: Some(loader(&loaders.ldlinux, "ldlinux", "syslinux-common")?),
+    })
+}
+
+fn grub(loaders: &BootLoadersSection) -> Result<Grub> {
+    let package = match loaders.shim {
+        Some(_) => "grub-efi-amd64-signed",
+        None => "grub-efi-amd64-bin",
     };
-    store.put(|out| make_iso(&spec, out).map(drop))
+    let shim = loaders.shim.as_ref();
+    Ok(Grub {
+        efi: loader(&loaders.grub, "grub", package)?,
+        shim: shim
+            .map(|path| loader(path, "shim", "shim-signed"))
+            .transpose()?,
+    })
+}
+
+/// A loader's file, which must be there.
+fn loader(path: &Path, key: &str, package: &str) -> Result<Source> {
+    if path.is_file() {
+        return Ok(Source::File(path.to_owned()));
+    }
+    Err(
+        Error::new(Kind::NotFound, format!("the boot loader {key} is missing"))
+            .target(path.display().to_string())
+            .hint(format!(
+                "install Debian's package {package}, or set boot_loaders.{key} in flowrun.toml"
+            )),
+    )
 }
 
 #[derive(Deserialize)]
@@ -344,4 +402,49 @@ fn checked(path: &Path, wanted: &str) -> Result<String> {
     )
     .target(path.display().to_string())
     .hint("fetch the image again, or correct image_checksum"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(boot: Boot, root_uuid: Option<&str>) -> MakeIso {
+        MakeIso {
+            kernel: "k".into(),
+            ramdisk: "r".into(),
+            kernel_params: "ro".to_owned(),
+            root_uuid: root_uuid.map(str::to_owned),
+            volume_id: "V".to_owned(),
+            boot,
+        }
+    }
+
+    #[test]
+    fn a_missing_loader_is_named_with_its_package() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = |name: &str| folder.path().join(name);
+        let mut loaders = BootLoadersSection {
+            isolinux: missing("isolinux.bin"),
+            ldlinux: missing("ldlinux.c32"),
+            grub: missing("gcdx64.efi"),
+            shim: None,
+        };
+        for (boot, shim, package) in [
+            (Boot::Bios, None, "isolinux"),
+            (Boot::Uefi, None, "grub-efi-amd64-bin"),
+            (Boot::Uefi, Some(missing("shim")), "grub-efi-amd64-signed"),
+        ] {
+            loaders.shim = shim;
+            let error = iso_spec(args(boot, None), &loaders).unwrap_err();
+            assert_eq!(error.kind(), Kind::NotFound);
+            assert!(error.advice().unwrap().contains(package), "{error:?}");
+        }
+        std::fs::write(&loaders.grub, "efi").unwrap();
+        loaders.shim = None;
+        let spec = iso_spec(args(Boot::Uefi, Some("1BE2-6C0B")), &loaders).unwrap();
+        assert_eq!(spec.kernel_params, "root=UUID=1BE2-6C0B ro");
+        assert!(spec.grub.is_some() && spec.isolinux.is_none());
+        let error = iso_spec(args(Boot::Uefi, Some("x y")), &loaders).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+    }
 }
