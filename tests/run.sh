@@ -151,7 +151,9 @@ part_boot() {
   local wanted="$kernel ${boot_packages[*]} ${boot_files[*]}"
   if [[ -e $folder/unpacked && $(<"$folder/unpacked") == "$wanted" ]]; then return; fi
   rm -rf "$new" && mkdir -p "$new"
-  (cd "$new" && apt-get -qq download "$kernel" "${boot_packages[@]}")
+  download() { (cd "$new" && apt-get -qq download "$kernel" "${boot_packages[@]}"); }
+  # A list of packages that is older than the archive names files that are gone.
+  download || { apt_get update && download; }
   for deb in "$new"/*.deb; do
     dpkg-deb --fsys-tarfile "$deb" |
       tar --extract --directory "$new" --wildcards --transform 's,.*/,,' \
