@@ -63,6 +63,8 @@ pub enum Fault {
     RibclDatabaseOpen,
     /// RIBCL documents are malformed as those of old firmware.
     RibclMalformed,
+    /// `&` in RIBCL is a character as any other, in image URLs as in passwords.
+    RibclRawEntities,
     /// The first three RIBCL answers end in the middle.
     RibclCut,
 }
@@ -275,6 +277,12 @@ impl Fault {
             "ilo.ribcl=malformed",
             "documents begin with <RIBCL/> and hold control bytes and stray quotes",
             "python-hpilo 4.4.3, _parse_message",
+        ),
+        info(
+            Self::RibclRawEntities,
+            "ilo.ribcl=raw-entities",
+            "entities are neither read nor written, in image URLs as in passwords",
+            "python-hpilo 4.4.3: passwords are sent without escapes",
         ),
         info(
             Self::RibclCut,

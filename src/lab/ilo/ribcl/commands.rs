@@ -7,7 +7,7 @@ use super::super::generation::Uefi;
 use super::super::power::PowerAction;
 use super::super::refusal::Refusal;
 use super::super::state::State;
-use super::reply::{Status, quoted};
+use super::reply::{Status, quoted, unquoted};
 use super::request::Element;
 use crate::ilo::model::{BootMode, Device, PowerState};
 use serde_json::{Map, Value};
@@ -148,6 +148,7 @@ impl Machine {
     fn vm_status(&self, command: &Element) -> Answer {
         let device = device_of(command)?;
         let mut state = self.shared.state();
+        let is_raw = state.has(Fault::RibclRawEntities);
         let applet = match state.is_held(device) {
             true => "CONNECTED",
             false => "DISCONNECTED",
@@ -160,6 +161,7 @@ impl Machine {
         };
         let yes = |yes: bool| if yes { "YES" } else { "NO" };
         let url = drive.image.as_ref().map_or("", |url| url.expose());
+        let url = if is_raw { url.to_owned() } else { quoted(url) };
         shown(format!(
             "<GET_VM_STATUS\n    VM_APPLET=\"{applet}\"\n    DEVICE=\"{}\"\n    \
              BOOT_OPTION=\"{option}\"\n    WRITE_PROTECT=\"{}\"\n    IMAGE_INSERTED=\"{}\"\n    \
@@ -171,14 +173,18 @@ impl Machine {
             },
             yes(drive.write_protected),
             yes(drive.image.is_some()),
-            quoted(url),
+            url,
         ))
     }
 
     fn insert_virtual_media(&self, command: &Element) -> Answer {
         let device = device_of(command)?;
         let url = command.get("IMAGE_URL").unwrap_or_default();
-        answer(self.load(device, url))
+        let url = match self.shared.state().has(Fault::RibclRawEntities) {
+            true => url.to_owned(),
+            false => unquoted(url),
+        };
+        answer(self.load(device, &url))
     }
 
     fn eject_virtual_media(&self, command: &Element) -> Answer {

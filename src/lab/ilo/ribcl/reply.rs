@@ -91,3 +91,11 @@ pub(super) fn quoted(value: &str) -> String {
         .replace('<', "&lt;")
         .replace('"', "&quot;")
 }
+
+/// The value that [`quoted`] wrote.
+pub(super) fn unquoted(value: &str) -> String {
+    value
+        .replace("&quot;", "\"")
+        .replace("&lt;", "<")
+        .replace("&amp;", "&")
+}

@@ -1,5 +1,5 @@
 //! Reads RIBCL scripts as an iLO does: tags and quoted attributes, nothing else of XML. Entities
-//! are not decoded.
+//! are left to who knows the attribute: in passwords they are none.
 
 /// An element with what is in it. Text between elements is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
