@@ -9,7 +9,7 @@ mod power;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
-mod site;
+pub(crate) mod site;
 #[cfg(test)]
 mod trust;
 
