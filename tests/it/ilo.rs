@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod captures;
 #[cfg(test)]
+mod generations;
+#[cfg(test)]
 mod media;
 #[cfg(test)]
 mod power;

@@ -1,61 +1,89 @@
 //! Virtual media by URL.
 
-use super::documents::{self, Drive};
-use super::failure::Failure;
-use super::message::Class;
-use super::{POLL, Redfish};
+use super::client::Client;
+use super::deadline::{Deadline, POLL};
+use super::failure::{Class, Failure};
+use super::mask;
+use super::model::{ConnectedVia, Device, VmediaDevice};
 use crate::error::{Error, Kind, Result};
-use crate::ilo::deadline::Deadline;
-use crate::ilo::model::{ConnectedVia, Device, VmediaDevice};
 use crate::secret::Secret;
-use reqwest::Method;
-use serde_json::{Value, json};
 use std::time::Duration;
 
 /// What emptying the drive after a failed insert may take.
 const CLEAN_UP: Duration = Duration::from_secs(15);
 
-/// Where the actions are: the standard's, then HPE's own, which is all that iLO 5 1.x has.
-const INSERT: [&str; 2] = [
-    "/Actions/#VirtualMedia.InsertMedia",
-    "/Oem/Hpe/Actions/#HpeiLOVirtualMedia.InsertVirtualMedia",
-];
-const EJECT: [&str; 2] = [
-    "/Actions/#VirtualMedia.EjectMedia",
-    "/Oem/Hpe/Actions/#HpeiLOVirtualMedia.EjectVirtualMedia",
-];
+/// A virtual drive as the iLO shows it, with the complete URL.
+#[derive(Debug)]
+pub(super) struct Drive {
+    pub(super) device: Device,
+    pub(super) inserted: bool,
+    pub(super) connected_via: ConnectedVia,
+    pub(super) image: Option<Secret>,
+    pub(super) write_protected: bool,
+    pub(super) boot_on_next_reset: Option<bool>,
+}
 
-impl Redfish {
-    pub(in crate::ilo) async fn vmedia_status(&self) -> Result<Vec<VmediaDevice>> {
+impl Drive {
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.inserted && self.image.is_none()
+    }
+
+    /// Whether it shows `url` as connected.
+    pub(super) fn holds(&self, url: &Secret) -> bool {
+        self.inserted && self.connected_via == ConnectedVia::Uri && self.shows(url)
+    }
+
+    /// Whether the image is `url`.
+    pub(super) fn shows(&self, url: &Secret) -> bool {
+        self.image
+            .as_ref()
+            .is_some_and(|image| image.matches(url.expose()))
+    }
+}
+
+impl From<&Drive> for VmediaDevice {
+    fn from(drive: &Drive) -> Self {
+        Self {
+            device: drive.device,
+            inserted: drive.inserted,
+            connected_via: drive.connected_via,
+            image: drive.image.as_ref().map(|url| mask::text(url.expose())),
+            write_protected: drive.write_protected,
+            boot_on_next_reset: drive.boot_on_next_reset,
+        }
+    }
+}
+
+impl Client {
+    pub(super) async fn vmedia_status(&self) -> Result<Vec<VmediaDevice>> {
         let mut devices = Vec::new();
-        for (_, path) in &self.drives {
-            let document = self.transport.get(path).await?;
-            devices.extend(Drive::parse(&document).as_ref().map(VmediaDevice::from));
+        for device in self.devices() {
+            devices.push(VmediaDevice::from(&self.drive(device, None).await?));
         }
         Ok(devices)
     }
 
-    pub(in crate::ilo) async fn attach(
+    pub(super) async fn attach(
         &self,
         device: Device,
         url: &Secret,
         deadline: Deadline,
     ) -> Result<VmediaDevice> {
-        let path = self.drive(device)?;
         let mut attempt = 0;
         loop {
-            let (drive, document) = self.look(path, deadline).await?;
+            let drive = self.drive(device, Some(deadline)).await?;
             // An insert whose answer was lost.
             if attempt > 0 && drive.holds(url) {
                 return Ok((&drive).into());
             }
             not_held(&drive)?;
             if !drive.is_empty() {
-                self.empty(path, &document, deadline).await?;
+                self.empty(device, deadline).await?;
             }
-            let failure = match self.insert(&document, url, deadline).await {
-                Ok(()) => match self.connected(path, url, deadline).await {
-                    Err(error) => return Err(self.emptied(path, &document, error).await),
+            let failure = match self.insert(device, url, deadline).await {
+                Ok(()) => match self.connected(device, url, deadline).await {
+                    Err(error) => return Err(self.emptied(device, error).await),
                     connected => return connected,
                 },
                 Err(failure) => failure,
@@ -63,7 +91,7 @@ impl Redfish {
             attempt += 1;
             let pause = if failure.class() == Some(Class::MediaPresent) {
                 // A medium that the drive did not show is in the way.
-                self.post_eject(&document, deadline).await?;
+                self.post_eject(device, deadline).await?;
                 POLL.pause_after(attempt).unwrap_or(POLL.max)
             } else {
                 POLL.max
@@ -73,7 +101,7 @@ impl Redfish {
                 let in_doubt = failure.is_in_doubt();
                 let error = failure.into();
                 return Err(match in_doubt {
-                    true => self.emptied(path, &document, error).await,
+                    true => self.emptied(device, error).await,
                     false => error,
                 });
             }
@@ -81,36 +109,26 @@ impl Redfish {
     }
 
     /// Ejects what a failed insert may still bring in; the failure, with what came of it.
-    async fn emptied(&self, path: &str, document: &Value, error: Error) -> Error {
-        match self.empty(path, document, Deadline::after(CLEAN_UP)).await {
+    async fn emptied(&self, device: Device, error: Error) -> Error {
+        match self.empty(device, Deadline::after(CLEAN_UP)).await {
             Ok(_) => error,
             Err(left) => error.cause(format!("and the drive is not empty: {left}")),
         }
     }
 
-    pub(in crate::ilo) async fn eject(
-        &self,
-        device: Device,
-        deadline: Deadline,
-    ) -> Result<VmediaDevice> {
-        let path = self.drive(device)?;
-        let (drive, document) = self.look(path, deadline).await?;
+    pub(super) async fn eject(&self, device: Device, deadline: Deadline) -> Result<VmediaDevice> {
+        let drive = self.drive(device, Some(deadline)).await?;
         not_held(&drive)?;
         // Also when it shows nothing: an accepted insert may still be on its way.
-        self.empty(path, &document, deadline).await
+        self.empty(device, deadline).await
     }
 
     /// Ejects, and waits until the drive shows it.
-    async fn empty(
-        &self,
-        path: &str,
-        document: &Value,
-        deadline: Deadline,
-    ) -> Result<VmediaDevice> {
-        self.post_eject(document, deadline).await?;
+    async fn empty(&self, device: Device, deadline: Deadline) -> Result<VmediaDevice> {
+        self.post_eject(device, deadline).await?;
         let mut looks = 0;
         loop {
-            let (drive, _) = self.look(path, deadline).await?;
+            let drive = self.drive(device, Some(deadline)).await?;
             if drive.is_empty() {
                 return Ok((&drive).into());
             }
@@ -125,47 +143,25 @@ impl Redfish {
         }
     }
 
-    async fn post_eject(&self, document: &Value, deadline: Deadline) -> Result<(), Failure> {
-        let path = offered(document, &EJECT, "eject")?;
-        let ejected = self
-            .transport
-            .write(&Method::POST, path, Some(&json!({})), deadline)
-            .await;
-        match ejected {
+    async fn post_eject(&self, device: Device, deadline: Deadline) -> Result<(), Failure> {
+        match self.take_out(device, deadline).await {
             Err(failure) if failure.class() == Some(Class::NoMedia) => Ok(()),
             // A read decides whether it had an effect.
             Err(failure) if failure.is_in_doubt() => Ok(()),
-            other => other.map(drop),
+            other => other,
         }
-    }
-
-    async fn insert(
-        &self,
-        document: &Value,
-        url: &Secret,
-        deadline: Deadline,
-    ) -> Result<(), Failure> {
-        let path = offered(document, &INSERT, "insert")?;
-        let body = match documents::action(document, INSERT[0]) {
-            Some(_) => json!({ "Image": url.expose(), "Inserted": true, "WriteProtected": true }),
-            None => json!({ "Image": url.expose() }),
-        };
-        self.transport
-            .write(&Method::POST, path, Some(&body), deadline)
-            .await
-            .map(drop)
     }
 
     /// Waits until the drive shows the image: the iLO says yes before it opens the URL.
     async fn connected(
         &self,
-        path: &str,
+        device: Device,
         url: &Secret,
         deadline: Deadline,
     ) -> Result<VmediaDevice> {
         let mut looks = 0;
         loop {
-            let (drive, _) = self.look(path, deadline).await?;
+            let drive = self.drive(device, Some(deadline)).await?;
             if drive.holds(url) {
                 return Ok((&drive).into());
             }
@@ -195,32 +191,6 @@ impl Redfish {
             return Err(shown(error, &drive));
         }
     }
-
-    async fn look(&self, path: &str, deadline: Deadline) -> Result<(Drive, Value)> {
-        let document = self.transport.get_until(path, deadline).await?;
-        let drive = Drive::parse(&document).ok_or_else(|| {
-            Error::new(
-                Kind::Protocol,
-                format!("the iLO's {path} is no longer a floppy or CD"),
-            )
-        })?;
-        Ok((drive, document))
-    }
-
-    fn drive(&self, device: Device) -> Result<&str> {
-        let found = self.drives.iter().find(|(kind, _)| *kind == device);
-        found.map(|(_, path)| path.as_str()).ok_or_else(|| {
-            let message = format!("the iLO has no virtual {}", device.as_str());
-            Error::new(Kind::Unsupported, message)
-        })
-    }
-}
-
-fn offered<'a>(document: &'a Value, places: &[&str], what: &str) -> Result<&'a str, Failure> {
-    let action = places
-        .iter()
-        .find_map(|place| documents::action(document, place));
-    action.ok_or_else(|| Failure::protocol(format!("the iLO's drive offers no {what} action")))
 }
 
 /// A drive that a console user holds is not ours to eject.

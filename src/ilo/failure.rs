@@ -1,9 +1,8 @@
 //! Why a request to the iLO failed, by blame.
 
-use super::message::{Class, Message};
 use crate::error::{Error, Kind};
 use crate::http;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 
 /// A request that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -19,18 +18,105 @@ pub(super) enum Failure {
     /// The iLO understood and said no.
     #[error("{0}")]
     Refused(Box<Refusal>),
+    /// The iLO cannot do it, which is known without asking it.
+    #[error("{0}")]
+    Unable(Error),
     /// The iLO broke the protocol, or a limit of ours was reached.
     #[error("{0}")]
     Broken(Error),
 }
 
-/// An answer with a failing status.
+/// An answer that is a no.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) method: Method,
-    pub(super) path: String,
+    /// `POST /redfish/…`, or the name of a RIBCL command.
+    pub(super) request: String,
+    /// Of the HTTP answer; RIBCL always has 200.
     pub(super) status: StatusCode,
     pub(super) message: Option<Message>,
+}
+
+/// What a caller has to do about a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Done, or accepted for later.
+    Success,
+    /// The credentials or the session are not accepted.
+    Login,
+    /// The account lacks a privilege.
+    Permission,
+    /// Too many sessions are open.
+    SessionLimit,
+    /// The licence does not cover this.
+    Unlicensed,
+    /// This firmware or server does not have it.
+    Unsupported,
+    /// No such resource.
+    NotFound,
+    /// Power is not as the action needs it.
+    WrongState,
+    /// The same request may succeed later.
+    Busy,
+    /// A medium is in the drive already.
+    MediaPresent,
+    /// No medium is in the drive.
+    NoMedia,
+    /// The request is wrong.
+    BadRequest,
+}
+
+impl Class {
+    /// The kind of error that this class becomes.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Login | Self::Permission => Kind::Auth,
+            Self::SessionLimit => Kind::Limit,
+            Self::Unlicensed | Self::Unsupported => Kind::Unsupported,
+            Self::NotFound => Kind::NotFound,
+            Self::WrongState | Self::Busy | Self::MediaPresent | Self::NoMedia => Kind::Conflict,
+            Self::BadRequest => Kind::Invalid,
+            // Only reached when an iLO says "done" with a failing status.
+            Self::Success => Kind::Protocol,
+        }
+    }
+
+    /// What the operator can do about it.
+    pub(super) fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Login => "check user name and password; the iLO delays logins after a failed one",
+            Self::Permission => "give the account the privilege in the iLO's user administration",
+            Self::SessionLimit => "close open sessions of the iLO, or wait until idle ones expire",
+            Self::Unlicensed => "install an iLO Advanced licence",
+            Self::WrongState => "read the power state and act on what it is now",
+            Self::Busy => "the server may be in POST; try again when it is off or has finished",
+            Self::MediaPresent => "a medium is connected, perhaps from a remote console: eject it",
+            _ => return None,
+        })
+    }
+}
+
+/// One message of an answer. Signatures and credentials are masked already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    /// As it was sent (`iLO.2.15.UnableToModifyDuringSystemPOST`; RIBCL: `0x0039`).
+    pub(super) id: String,
+    /// Arguments of the text.
+    pub(super) args: Vec<String>,
+    /// The text, if the iLO sent one or the key is known.
+    pub(super) text: String,
+    /// What it means, if it is known.
+    pub(super) class: Option<Class>,
+}
+
+/// Text first: the key alone where the iLO has no words for it.
+impl std::fmt::Display for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.text.trim().trim_end_matches('.');
+        match text.is_empty() {
+            true => f.write_str(&self.id),
+            false => write!(f, "{}: {text}", self.id),
+        }
+    }
 }
 
 impl Failure {
@@ -42,7 +128,7 @@ impl Failure {
     pub(super) fn class(&self) -> Option<Class> {
         match self {
             Self::Refused(refusal) => refusal.class(),
-            Self::NoAnswer { .. } | Self::Broken(_) => None,
+            Self::NoAnswer { .. } | Self::Unable(_) | Self::Broken(_) => None,
         }
     }
 
@@ -51,7 +137,7 @@ impl Failure {
         match self {
             Self::NoAnswer { error, .. } => error.is_retryable(),
             Self::Refused(refusal) => refusal.status.is_server_error() && !refusal.is_final(),
-            Self::Broken(_) => false,
+            Self::Unable(_) | Self::Broken(_) => false,
         }
     }
 
@@ -60,6 +146,7 @@ impl Failure {
         match self {
             Self::NoAnswer { sent, .. } => *sent,
             Self::Refused(refusal) => refusal.status.is_server_error() && !refusal.is_final(),
+            Self::Unable(_) => false,
             Self::Broken(_) => true,
         }
     }
@@ -68,7 +155,7 @@ impl Failure {
 impl Refusal {
     /// What the message means; without a known one the status has a say.
     pub(super) fn class(&self) -> Option<Class> {
-        let said = self.message.as_ref().and_then(Message::class);
+        let said = self.message.as_ref().and_then(|m| m.class);
         match (said, self.status.as_u16()) {
             (None | Some(Class::Success), 401) => Some(Class::Login),
             (None | Some(Class::Success), 403) => Some(Class::Permission),
@@ -86,14 +173,13 @@ impl Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
-            method,
-            path,
+            request,
             status,
             message,
         } = self;
         match message {
             Some(message) => write!(f, "{message}"),
-            None => write!(f, "the iLO answered {method} {path} with {status}"),
+            None => write!(f, "the iLO answered {request} with {status}"),
         }
     }
 }
@@ -101,17 +187,20 @@ impl std::fmt::Display for Refusal {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let refusal = match failure {
-            Failure::NoAnswer { error, .. } | Failure::Broken(error) => return error,
+            Failure::NoAnswer { error, .. } | Failure::Unable(error) | Failure::Broken(error) => {
+                return error;
+            }
             Failure::Refused(refusal) => refusal,
         };
         let class = refusal.class();
         let kind = class.map_or_else(|| http::kind_of_status(refusal.status), Class::kind);
         let passing =
             class == Some(Class::Busy) || (class.is_none() && refusal.status.is_server_error());
-        let mut error = Self::new(kind, refusal.to_string())
+        let text = refusal.to_string();
+        let mut error = Self::new(kind, text)
             .retryable(passing)
             .detail("status", refusal.status.as_u16())
-            .detail("request", format!("{} {}", refusal.method, refusal.path));
+            .detail("request", refusal.request);
         if let Some(hint) = class.and_then(Class::hint) {
             error = error.hint(hint);
         }
@@ -132,8 +221,7 @@ mod tests {
     fn refused(status: u16, id: &str) -> Failure {
         let body = json!({"error": {"@Message.ExtendedInfo": [{"MessageId": id}]}});
         Failure::Refused(Box::new(Refusal {
-            method: Method::POST,
-            path: "/redfish/v1/x/".to_owned(),
+            request: "POST /redfish/v1/x/".to_owned(),
             status: StatusCode::from_u16(status).unwrap(),
             message: Message::of(&body),
         }))

@@ -1,13 +1,10 @@
 //! Power of the server.
 
-use super::failure::Failure;
-use super::message::Class;
-use super::{POLL, Redfish, documents};
+use super::client::Client;
+use super::deadline::{Deadline, POLL};
+use super::failure::Class;
+use super::model::{PowerState, PowerTarget};
 use crate::error::{Error, Kind, Result};
-use crate::ilo::deadline::Deadline;
-use crate::ilo::model::{PowerState, PowerTarget};
-use reqwest::Method;
-use serde_json::{Value, json};
 
 /// How often the state is read anew after the iLO said that it does not fit.
 const WRONG_STATE_RETRIES: u32 = 3;
@@ -20,31 +17,17 @@ impl PowerTarget {
             Self::Off | Self::ForceOff => PowerState::Off,
         }
     }
-
-    /// Redfish's name of the action, of those that this firmware has.
-    fn reset_type(self, system: &Value) -> &'static str {
-        let place = "/Actions/#ComputerSystem.Reset/ResetType@Redfish.AllowableValues";
-        let has = |name: &str| documents::texts(system, place).any(|value| value == name);
-        match self {
-            Self::On => "On",
-            Self::ForceOff => "ForceOff",
-            Self::Reset => "ForceRestart",
-            Self::Off if has("GracefulShutdown") => "GracefulShutdown",
-            // iLO 5 before 2.10. The button toggles: only ever pressed while the server is on.
-            Self::Off => "PushPowerButton",
-        }
-    }
 }
 
-impl Redfish {
-    pub(in crate::ilo) async fn set_power(
+impl Client {
+    pub(super) async fn set_power(
         &self,
         target: PowerTarget,
         deadline: Deadline,
     ) -> Result<PowerState> {
         let mut wrong_states = 0;
         loop {
-            let (state, system) = self.settled(deadline).await?;
+            let state = self.settled(deadline).await?;
             if state == target.state() && target != PowerTarget::Reset {
                 return Ok(state);
             }
@@ -54,7 +37,7 @@ impl Redfish {
                         .hint("power it on instead"),
                 );
             }
-            match self.reset(target, &system, deadline).await {
+            match self.press(target, deadline).await {
                 Ok(()) => return self.reached(target, deadline).await,
                 // A read decides whether it had an effect.
                 Err(failure) if failure.is_in_doubt() && target != PowerTarget::Reset => {
@@ -83,13 +66,12 @@ impl Redfish {
     }
 
     /// Waits until power is not in transition.
-    async fn settled(&self, deadline: Deadline) -> Result<(PowerState, Value)> {
+    async fn settled(&self, deadline: Deadline) -> Result<PowerState> {
         let mut looks = 0;
         loop {
-            let system = self.transport.get_until(&self.system, deadline).await?;
-            let state = documents::power_state(&system);
+            let state = self.power(Some(deadline)).await?;
             if state.is_settled() {
-                return Ok((state, system));
+                return Ok(state);
             }
             looks += 1;
             if !deadline
@@ -102,21 +84,6 @@ impl Redfish {
         }
     }
 
-    async fn reset(
-        &self,
-        target: PowerTarget,
-        system: &Value,
-        deadline: Deadline,
-    ) -> Result<(), Failure> {
-        let action = documents::action(system, "/Actions/#ComputerSystem.Reset");
-        let path = action.ok_or_else(|| Failure::protocol("the iLO offers no reset action"))?;
-        let body = json!({ "ResetType": target.reset_type(system) });
-        self.transport
-            .write(&Method::POST, path, Some(&body), deadline)
-            .await
-            .map(drop)
-    }
-
     /// Waits until the iLO shows the state. Right after an action it may still show the old one,
     /// which for a reset is the wanted one: the first look does not count.
     async fn reached(&self, target: PowerTarget, deadline: Deadline) -> Result<PowerState> {
@@ -127,10 +94,10 @@ impl Redfish {
                 .pause(POLL.pause_after(looks).unwrap_or(POLL.max))
                 .await;
             let state = match in_time {
-                true => self.transport.get_until(&self.system, deadline).await?,
+                true => self.power(Some(deadline)).await?,
                 false => return Err(not_reached(target, deadline)),
             };
-            if looks > 1 && documents::power_state(&state) == target.state() {
+            if looks > 1 && state == target.state() {
                 return Ok(target.state());
             }
         }
@@ -150,28 +117,4 @@ fn not_reached(target: PowerTarget, deadline: Deadline) -> Error {
     Error::new(Kind::Timeout, message)
         .retryable(true)
         .hint(hint)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn old_firmware_has_only_the_power_button() {
-        let capture = include_str!("../../../tests/data/ilo5/1.30/rbsu_systems_1_response.http");
-        let (_, body) = capture
-            .replace("\r\n", "\n")
-            .split_once("\n\n")
-            .map(|(h, b)| (h.to_owned(), b.to_owned()))
-            .unwrap();
-        let old: Value = serde_json::from_str(&body).unwrap();
-        let new: Value =
-            serde_json::from_str(include_str!("../../../tests/data/ilo5/3.11/Systems_1.json"))
-                .unwrap();
-        assert_eq!(PowerTarget::Off.reset_type(&old), "PushPowerButton");
-        assert_eq!(PowerTarget::Off.reset_type(&new), "GracefulShutdown");
-        for target in [PowerTarget::On, PowerTarget::ForceOff, PowerTarget::Reset] {
-            assert_eq!(target.reset_type(&old), target.reset_type(&new));
-        }
-    }
 }
