@@ -68,7 +68,8 @@ async fn a_copied_certificate_is_refused() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("https://{}", listener.local_addr().unwrap());
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let server = tokio::spawn(async move {
+        let mut server = tokio::task::JoinSet::new();
+        server.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 // The client ends the handshake, which is what the test looks at.
@@ -86,6 +87,6 @@ async fn a_copied_certificate_is_refused() {
         };
         let error = Ilo::connect(options).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Auth, "{error:?}");
-        server.abort();
+        server.abort_all();
     }
 }
