@@ -14,7 +14,7 @@ usage: tests/run.sh [PART...]
 Runs the parts named, or all of them in this order:
   packages  install the Debian packages that the tests need, if any is missing
             (as root or by sudo; nothing is ever removed), and clippy by rustup
-  python    make target/test-venv with the OpenStack client that the tests use
+  python    make target/test-venv with the OpenStack and iLO clients that the tests use
   boot      unpack the kernel and the boot loaders that the tests boot into
             target/test-boot; none of them is installed
   fmt       cargo fmt --check, if rustfmt is installed
@@ -52,7 +52,7 @@ tools=(
 
 # Exact versions, dependencies included: a new release must not change a test's result.
 python_packages=(
-  python-swiftclient==4.11.0 requests==2.34.2 urllib3==2.8.0
+  python-hpilo==4.4.3 python-swiftclient==4.11.0 requests==2.34.2 urllib3==2.8.0
   certifi==2026.10.18 idna==3.20 charset-normalizer==3.5.2
 )
 
@@ -118,14 +118,14 @@ part_python() {
   local venv=target/test-venv stamp=target/test-venv/installed
   local wanted="${python_packages[*]}"
   if [[ -e $stamp && $(<"$stamp") == "$wanted" ]] &&
-    "$FLOWRUN_TEST_PYTHON" -c 'import swiftclient'; then
+    "$FLOWRUN_TEST_PYTHON" -c 'import hpilo, swiftclient'; then
     return
   fi
   python3 -m venv --clear "$venv"
   "$FLOWRUN_TEST_PYTHON" -m pip install --quiet --no-input --disable-pip-version-check \
     --no-deps --retries 5 "${python_packages[@]}"
   "$FLOWRUN_TEST_PYTHON" -m pip check
-  "$FLOWRUN_TEST_PYTHON" -c 'import swiftclient'
+  "$FLOWRUN_TEST_PYTHON" -c 'import hpilo, swiftclient'
   echo "$wanted" >"$stamp"
 }
 

@@ -179,6 +179,7 @@ pub(super) fn lab_options(cli: &Cli, dir: PathBuf, nodes: usize) -> SiteOptions 
     SiteOptions {
         nodes,
         faults: cli.lab_fault.clone(),
+        ilos: cli.lab_ilo.clone(),
         ..SiteOptions::new(dir)
     }
 }

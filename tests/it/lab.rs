@@ -9,6 +9,8 @@
 
 mod deployer;
 mod faults;
+mod ilo_rest;
+mod ilo_ribcl;
 mod ramdisk;
 
 use axum::http::StatusCode;

@@ -6,5 +6,6 @@ mod ilo;
 mod image;
 mod iscsi;
 mod lab;
+mod matrix;
 mod objectstore;
 mod support;
