@@ -209,11 +209,11 @@ fn lab_config(description: &Value) -> Result<Config> {
     config.api.tls_key = Some(text("/api/tls_key")?.into());
     config.api.ca_file = Some(text("/ca_file")?.into());
     config.swift = Some(SwiftSection {
-        auth_url: text("/object_store/auth_url")?,
-        user: text("/object_store/user")?,
-        key: SecretSource::Given(Secret::new(text("/object_store/key")?)),
-        temp_url_key: None,
+        auth_url: Some(text("/object_store/auth_url")?),
+        user: Some(text("/object_store/user")?),
+        key: Some(SecretSource::Given(Secret::new(text("/object_store/key")?))),
         ca_file: Some(text("/ca_file")?.into()),
+        ..SwiftSection::default()
     });
     config.nodes = lab_inventory(description, &text("/ca_file")?)?;
     Ok(config)

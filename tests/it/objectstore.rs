@@ -41,7 +41,7 @@ async fn keeps_objects_and_what_is_said_of_them() {
         delete_after: Some(Duration::from_secs(3600)),
         metadata: [("usage-count".to_owned(), "1".to_owned())].into(),
         content_type: Some("application/x-iso9660-image".to_owned()),
-        create_container: true,
+        ..create()
     };
     let uploaded = swift
         .upload("c", "boot-1", bytes("hello world"), options)

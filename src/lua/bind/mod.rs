@@ -9,7 +9,9 @@ mod http;
 mod ilo;
 mod image;
 mod iscsi;
+mod keystone;
 mod log;
+mod openstack;
 mod ramdisk;
 mod site;
 mod swift;
@@ -31,6 +33,7 @@ pub fn registry(site: &Arc<Site>) -> Registry {
     ilo::register(&mut registry, site);
     image::register(&mut registry, site);
     iscsi::register(&mut registry);
+    keystone::register(&mut registry, site);
     ramdisk::register(&mut registry, site);
     swift::register(&mut registry, site);
     registry

@@ -1,10 +1,10 @@
 //! Downloads to a file: beside it first, renamed when every byte is there and right.
 
-use super::answer::refused;
 use super::metadata::ObjectInfo;
-use super::{Doing, ObjectPath, Swift};
+use super::{Doing, ObjectPath, SERVICE, Swift};
 use crate::error::{Error, Kind, Result};
 use crate::http;
+use crate::openstack::answer::refused;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use reqwest::header::{CONTENT_RANGE, HeaderMap, IF_MATCH, RANGE};
@@ -47,7 +47,7 @@ impl Swift {
         let doing = path.doing("swift.download");
         let mut part = Part::beside(to).map_err(|e| doing.name(e))?;
         let mut etag = None;
-        let mut tries = 1;
+        let mut tries = self.tries();
         let expected = loop {
             let response = self.ask(&path, doing, part.bytes, etag.as_deref()).await?;
             let headers = response.headers();
@@ -61,11 +61,10 @@ impl Swift {
                     etag = None;
                     part.restart().map_err(|e| doing.name(e))?;
                     let changed = Error::new(Kind::Conflict, "the object changed meanwhile");
-                    self.pause(doing, changed.retryable(true), &mut tries)
-                        .await?;
+                    tries.pause(doing, changed.retryable(true)).await?;
                     continue;
                 }
-                _ => return Err(doing.name(refused(response).await)),
+                _ => return Err(doing.name(refused(SERVICE, response).await)),
             }
             etag = Some(expected.etag.clone());
             let broken;
@@ -75,7 +74,7 @@ impl Swift {
                 .map_err(|e| doing.name(e))?;
             match broken {
                 None => break expected,
-                Some(error) => self.pause(doing, error, &mut tries).await?,
+                Some(error) => tries.pause(doing, error).await?,
             }
         };
         part.keep(expected).await.map_err(|e| doing.name(e))
