@@ -224,7 +224,11 @@ impl Config {
 
     fn check(&self) -> Result<()> {
         if let Some(swift) = &self.swift {
-            let login = [swift.auth_url.is_some(), swift.user.is_some(), swift.key.is_some()];
+            let login = [
+                swift.auth_url.is_some(),
+                swift.user.is_some(),
+                swift.key.is_some(),
+            ];
             let given = login.iter().filter(|given| **given).count();
             if given != 3 && (given > 0 || self.keystone.is_none()) {
                 return Err(Error::new(Kind::Invalid, "[swift] is not complete")

@@ -51,8 +51,11 @@ pub(super) fn load(file: Option<&Path>, cloud: &str) -> Result<KeystoneSection> 
             .into_iter()
             .find(|path| path.is_file())
             .ok_or_else(|| {
-                Error::new(Kind::NotFound, format!("no clouds.yaml for the cloud {cloud}"))
-                    .hint("clouds_file says where it is")
+                Error::new(
+                    Kind::NotFound,
+                    format!("no clouds.yaml for the cloud {cloud}"),
+                )
+                .hint("clouds_file says where it is")
             })?,
     };
     let mut clouds = read(&path)?.clouds;
@@ -89,7 +92,9 @@ fn read(path: &Path) -> Result<File> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "read the clouds", &e))?;
     serde_norway::from_str(&text).map_err(|e| {
         // Its own words may quote a value, and values here are secrets.
-        let place = e.location().map_or_else(String::new, |at| format!(":{}", at.line()));
+        let place = e
+            .location()
+            .map_or_else(String::new, |at| format!(":{}", at.line()));
         Error::new(Kind::Invalid, "this is no clouds.yaml")
             .target(format!("{}{place}", path.display()))
             .hint("clouds: { name: { auth: { auth_url: …, username: … } } }")
@@ -156,8 +161,15 @@ clouds:
         };
         let section = section.resolved().unwrap();
         assert_eq!(section.username.as_deref(), Some("flowrun"));
-        assert_eq!(section.password.as_ref().unwrap().read().unwrap().expose(), "hunter2");
-        assert_eq!(section.region_name.as_deref(), Some("RegionTwo"), "ours goes before");
+        assert_eq!(
+            section.password.as_ref().unwrap().read().unwrap().expose(),
+            "hunter2"
+        );
+        assert_eq!(
+            section.region_name.as_deref(),
+            Some("RegionTwo"),
+            "ours goes before"
+        );
         assert_eq!(section.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
         assert!(!format!("{section:?}").contains("hunter2"));
         let error = load(Some(&file), "sit").unwrap_err();

@@ -75,7 +75,9 @@ impl KeystoneSection {
 
     fn over_cloud(&self) -> Result<Self> {
         match &self.cloud {
-            Some(cloud) => Ok(self.clone().over(clouds::load(self.clouds_file.as_deref(), cloud)?)),
+            Some(cloud) => Ok(self
+                .clone()
+                .over(clouds::load(self.clouds_file.as_deref(), cloud)?)),
             None => Ok(self.clone()),
         }
     }
@@ -181,10 +183,19 @@ mod tests {
         let whole = format!("{whole}project_name = \"p\"\n");
         assert_eq!(resolve(&whole).unwrap().username.as_deref(), Some("n"));
         let ramdisk = format!("{whole}[ramdisk]\nusername = \"r\"\n");
-        assert!(resolve(&ramdisk).unwrap_err().message().contains("[keystone.ramdisk]"));
+        assert!(
+            resolve(&ramdisk)
+                .unwrap_err()
+                .message()
+                .contains("[keystone.ramdisk]")
+        );
         let ramdisk = format!("{ramdisk}password = {{ env = \"P\" }}\nproject_id = \"x\"\n");
         let ramdisk = resolve(&ramdisk).unwrap().ramdisk.unwrap();
-        assert_eq!(ramdisk.auth_url.as_deref(), Some("u"), "of the same Keystone");
+        assert_eq!(
+            ramdisk.auth_url.as_deref(),
+            Some("u"),
+            "of the same Keystone"
+        );
         assert_eq!(ramdisk.project_name, None, "in its own project");
     }
 }

@@ -6,4 +6,5 @@ mod image;
 mod iscsi;
 mod lab;
 mod objectstore;
+mod openstack;
 mod support;

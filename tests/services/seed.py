@@ -31,8 +31,10 @@ def in_child(work, directory):
     pid = os.fork()
     if pid == 0:
         try:
-            # Standard output carries the description of the site.
-            os.dup2(2, 1)
+            # Their libraries have much to say, and standard output is for the caller.
+            log = os.open(directory + '.log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
             work(directory)
             os._exit(0)
         except BaseException:
@@ -40,7 +42,7 @@ def in_child(work, directory):
             traceback.print_exc()
             os._exit(1)
     if os.waitpid(pid, 0)[1] != 0:
-        sys.exit(work.__name__ + ' failed')
+        sys.exit('%s failed; see %s.log' % (work.__name__, directory))
 
 
 def make_glance(directory):

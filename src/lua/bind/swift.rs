@@ -30,7 +30,11 @@ const INFO: Record = Record {
     doc: "What is known of an object.",
     fields: &[
         ("bytes", Ty::Integer, "its size"),
-        ("etag", Ty::String, "MD5 of its bytes, unless it is segmented"),
+        (
+            "etag",
+            Ty::String,
+            "MD5 of its bytes, unless it is segmented",
+        ),
         ("content_type", Ty::String, "its media type"),
         (
             "delete_at",
@@ -197,8 +201,16 @@ fn look(registry: &mut Registry, site: &Arc<Site>) {
         .run(move |call| {
             let site = head.clone();
             async move {
-                let Object { container, name, by } = call.decode()?;
-                let found = site.swift_as(&call, by).await?.head(&container, &name).await?;
+                let Object {
+                    container,
+                    name,
+                    by,
+                } = call.decode()?;
+                let found = site
+                    .swift_as(&call, by)
+                    .await?
+                    .head(&container, &name)
+                    .await?;
                 let value = found.map_or(Value::Null, |info| {
                     json!({
                         "bytes": info.bytes,
@@ -233,7 +245,11 @@ fn look(registry: &mut Registry, site: &Arc<Site>) {
                         limit,
                         ..ListOptions::default()
                     };
-                    let rows = site.swift_as(&call, by).await?.list(&container, options).await?;
+                    let rows = site
+                        .swift_as(&call, by)
+                        .await?
+                        .list(&container, options)
+                        .await?;
                     let names: Vec<&str> = rows.iter().map(|row| row.name()).collect();
                     Reply::of(&names)
                 }
@@ -264,7 +280,11 @@ fn download(registry: &mut Registry, site: &Arc<Site>) {
                     file,
                     by,
                 } = call.decode()?;
-                let done = site.swift_as(&call, by).await?.download(&container, &name, &file).await?;
+                let done = site
+                    .swift_as(&call, by)
+                    .await?
+                    .download(&container, &name, &file)
+                    .await?;
                 Ok(Value::from(done.bytes).into())
             }
         }),
@@ -289,8 +309,18 @@ fn change(registry: &mut Registry, site: &Arc<Site>) {
             .run(move |call| {
                 let site = delete.clone();
                 async move {
-                    let Object { container, name, by } = call.decode()?;
-                    Ok(Value::from(site.swift_as(&call, by).await?.delete(&container, &name).await?).into())
+                    let Object {
+                        container,
+                        name,
+                        by,
+                    } = call.decode()?;
+                    Ok(Value::from(
+                        site.swift_as(&call, by)
+                            .await?
+                            .delete(&container, &name)
+                            .await?,
+                    )
+                    .into())
                 }
             }),
     );

@@ -221,9 +221,11 @@ fn versioned(auth_url: &str) -> Result<String> {
         return Ok(url.to_owned());
     }
     if url.ends_with("/v2.0") {
-        return Err(Error::new(Kind::Unsupported, "Keystone's v2 API is not spoken")
-            .target(auth_url)
-            .hint("let auth_url end in /v3"));
+        return Err(
+            Error::new(Kind::Unsupported, "Keystone's v2 API is not spoken")
+                .target(auth_url)
+                .hint("let auth_url end in /v3"),
+        );
     }
     Ok(format!("{url}/v3"))
 }

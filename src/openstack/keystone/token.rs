@@ -145,10 +145,12 @@ impl Token {
                 );
                 let error = Error::new(Kind::NotFound, message);
                 Err(match offered() {
-                    offered if offered.is_empty() => {
-                        error.hint(format!("this site has no {service} service for this project"))
+                    offered if offered.is_empty() => error.hint(format!(
+                        "this site has no {service} service for this project"
+                    )),
+                    offered => {
+                        error.hint(format!("set region_name and interface; it has {offered}"))
                     }
-                    offered => error.hint(format!("set region_name and interface; it has {offered}")),
                 })
             }
             (count, _) => {
@@ -175,8 +177,10 @@ mod tests {
     use serde_json::json;
 
     fn token(life_seconds: u64) -> Token {
-        let endpoint = |interface: &str, region: &str, url: &str| json!({
-            "interface": interface, "region_id": region, "region": region, "url": url, "id": "x" });
+        let endpoint = |interface: &str, region: &str, url: &str| {
+            json!({
+            "interface": interface, "region_id": region, "region": region, "url": url, "id": "x" })
+        };
         let body = json!({ "token": {
             "issued_at": "2020-01-01T00:00:00.000000Z",
             "expires_at": format!("2020-01-01T00:00:{life_seconds:02}.000000Z"),
@@ -217,7 +221,10 @@ mod tests {
         let error = find(Some("two"), "internal").unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         let hint = error.advice().unwrap();
-        assert!(hint.contains("internal in one, public in one, public in two"), "{hint}");
+        assert!(
+            hint.contains("internal in one, public in one, public in two"),
+            "{hint}"
+        );
         let error = token.endpoint("volume", &Place::default()).unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
     }

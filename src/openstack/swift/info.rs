@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn limits_come_from_info() {
-        let info = json!({ "swift": { "max_file_size": 7 }, "slo": { "max_manifest_segments": 9 } });
+        let info =
+            json!({ "swift": { "max_file_size": 7 }, "slo": { "max_manifest_segments": 9 } });
         let info = Info::read(&info);
         assert_eq!((info.max_file_size, info.max_segments), (7, Some(9)));
         assert_eq!(Info::read(&json!({})).max_segments, None);

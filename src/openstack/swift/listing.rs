@@ -160,7 +160,9 @@ impl Swift {
         if response.status() == reqwest::StatusCode::NO_CONTENT {
             return Ok(Vec::new());
         }
-        let page = answer::json(SERVICE, response).await.map_err(|e| doing.name(e))?;
+        let page = answer::json(SERVICE, response)
+            .await
+            .map_err(|e| doing.name(e))?;
         entries(page).map_err(|e| doing.name(e))
     }
 }

@@ -60,14 +60,20 @@ impl Plan {
             .min(info.max_file_size.max(1));
         let count = span.bytes.div_ceil(size);
         if count > most {
-            let message = format!("{} bytes need {count} segments, {most} are allowed", span.bytes);
+            let message = format!(
+                "{} bytes need {count} segments, {most} are allowed",
+                span.bytes
+            );
             return Err(Error::new(Kind::Limit, message));
         }
         let (container, object) = path.plain.split_once('/').unwrap_or((&path.plain, ""));
         let container = format!("{container}_segments");
         let segments = (0..count).map(|index| {
             let offset = index * size;
-            let name = format!("{object}/{}/{}/{size}/{index:08}", span.modified, span.bytes);
+            let name = format!(
+                "{object}/{}/{}/{size}/{index:08}",
+                span.modified, span.bytes
+            );
             let part = Span {
                 offset,
                 bytes: size.min(span.bytes - offset),
@@ -176,7 +182,9 @@ impl Swift {
             return Ok(Vec::new());
         }
         let head = self
-            .call(doing, |client, session| client.head(session.url(&path.quoted)))
+            .call(doing, |client, session| {
+                client.head(session.url(&path.quoted))
+            })
             .await?;
         if !head.headers().contains_key("x-static-large-object") {
             // Whatever else is wrong shows when the object is changed.
@@ -184,7 +192,10 @@ impl Swift {
         }
         let response = self
             .call(doing, |client, session| {
-                client.get(format!("{}?multipart-manifest=get", session.url(&path.quoted)))
+                client.get(format!(
+                    "{}?multipart-manifest=get",
+                    session.url(&path.quoted)
+                ))
             })
             .await?;
         match response.status() {
@@ -196,21 +207,21 @@ impl Swift {
             .await
             .map_err(|e| doing.name(e))?;
         let names = rows.into_iter().map(|row| row.name);
-        Ok(names.map(|name| name.trim_start_matches('/').to_owned()).collect())
+        Ok(names
+            .map(|name| name.trim_start_matches('/').to_owned())
+            .collect())
     }
 
     /// Deletes segments; those that are gone are fine.
-    pub(super) async fn delete_segments(
-        &self,
-        doing: Doing<'_>,
-        names: Vec<String>,
-    ) -> Result<()> {
+    pub(super) async fn delete_segments(&self, doing: Doing<'_>, names: Vec<String>) -> Result<()> {
         stream::iter(names.into_iter().map(Ok))
             .try_for_each_concurrent(AT_ONCE, |name| async move {
                 let (container, object) = name.split_once('/').unwrap_or((&name, ""));
                 let at = ObjectPath::new(container, object)?;
                 let response = self
-                    .call(doing, |client, session| client.delete(session.url(&at.quoted)))
+                    .call(doing, |client, session| {
+                        client.delete(session.url(&at.quoted))
+                    })
                     .await?;
                 match response.status() {
                     status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
@@ -260,7 +271,10 @@ mod tests {
             assert_eq!(part.offset, end);
             end += part.bytes;
             let size = plan.segments[0].1.bytes;
-            assert_eq!(at.plain, format!("c_segments/a/b/5/{bytes}/{size}/{index:08}"));
+            assert_eq!(
+                at.plain,
+                format!("c_segments/a/b/5/{bytes}/{size}/{index:08}")
+            );
         }
         assert_eq!(end, bytes);
         Ok(Some(plan.segments.iter().map(|(_, p)| p.bytes).collect()))
@@ -270,7 +284,10 @@ mod tests {
     fn a_file_is_divided_only_where_it_must_or_shall() {
         assert_eq!(plan(1000, None, INFO).unwrap(), None);
         assert_eq!(plan(1001, None, INFO).unwrap(), Some(vec![1000, 1]));
-        assert_eq!(plan(700, Some(300), INFO).unwrap(), Some(vec![300, 300, 100]));
+        assert_eq!(
+            plan(700, Some(300), INFO).unwrap(),
+            Some(vec![300, 300, 100])
+        );
         assert_eq!(plan(300, Some(300), INFO).unwrap(), None);
         let many = plan(5000, Some(10), INFO).unwrap().unwrap();
         assert_eq!(many, [500; 10], "larger ones when so many are not allowed");

@@ -185,7 +185,10 @@ impl Swift {
             .saturating_sub(i64::try_from(clock::unix_seconds()).unwrap_or_default());
         let before = self.clock_ahead.swap(ahead, Ordering::Relaxed);
         if ahead.abs() > NOTABLE_SKEW && before.abs() <= NOTABLE_SKEW {
-            tracing::warn!(seconds = ahead, "the object store's clock is ahead of this one's");
+            tracing::warn!(
+                seconds = ahead,
+                "the object store's clock is ahead of this one's"
+            );
         }
     }
 
@@ -201,7 +204,10 @@ impl Swift {
             key,
         } = &self.options.auth
         else {
-            return Err(Error::new(Kind::Internal, "Keystone's login is its client's"));
+            return Err(Error::new(
+                Kind::Internal,
+                "Keystone's login is its client's",
+            ));
         };
         let doing = Doing {
             op: "swift.log_in",

@@ -114,9 +114,8 @@ impl Swift {
         }
         let hint = "swift post -m Temp-URL-Key:<key>, or configure temp_url_key and let \
                     set_temp_url_key say where it is set";
-        Err(doing.name(
-            Error::new(Kind::NotFound, "the account has no temporary URL key").hint(hint),
-        ))
+        Err(doing
+            .name(Error::new(Kind::NotFound, "the account has no temporary URL key").hint(hint)))
     }
 
     /// The current key and the one before.
@@ -160,7 +159,11 @@ impl Swift {
             target,
         };
         let keys = self.temp_url_keys(doing, owner, container).await?;
-        if keys.iter().flatten().any(|known| known.matches(key.expose())) {
+        if keys
+            .iter()
+            .flatten()
+            .any(|known| known.matches(key.expose()))
+        {
             return Ok(());
         }
         let [first, _] = keys;
@@ -168,7 +171,10 @@ impl Swift {
         for (name, value) in owner.headers().into_iter().zip([Some(key.clone()), first]) {
             let Some(value) = value else { continue };
             let mut value = HeaderValue::try_from(value.expose()).map_err(|_| {
-                doing.name(Error::new(Kind::Invalid, "the key cannot be sent in a header"))
+                doing.name(Error::new(
+                    Kind::Invalid,
+                    "the key cannot be sent in a header",
+                ))
             })?;
             value.set_sensitive(true);
             headers.insert(name, value);

@@ -98,7 +98,9 @@ impl Swift {
                 }
             }
         };
-        let left = replaced.into_iter().filter(|old| !uploaded.segments.contains(old));
+        let left = replaced
+            .into_iter()
+            .filter(|old| !uploaded.segments.contains(old));
         if let Err(error) = self.delete_segments(doing, left.collect()).await {
             tracing::warn!(%error, "segments of the replaced object are left");
         }
@@ -452,7 +454,9 @@ mod tests {
 
     #[tokio::test]
     async fn streams_and_hashes_what_was_announced() {
-        let content: Vec<u8> = (0..2_500_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+        let content: Vec<u8> = (0..2_500_000_u32)
+            .map(|n| n.to_le_bytes()[n as usize % 3])
+            .collect();
         for (offset, announced) in [(0, 1), (0, 1 << 20), (0, 2_500_000), (1_100_000, 1_300_000)] {
             let (chunks, progress) = streamed(&content, offset, announced).await;
             let from = usize::try_from(offset).unwrap();

@@ -1,0 +1,5 @@
+//! The OpenStack clients against the real services.
+
+#[cfg(test)]
+mod keystone;
+pub(crate) mod services;
