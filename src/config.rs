@@ -32,6 +32,8 @@ pub struct Config {
     pub swift_ilo_container: Container,
     /// How long floppies and their URLs live, in minutes, as in the specification.
     pub deploy_helper_images_ttl: Minutes,
+    /// Where images are kept that were fetched.
+    pub image_cache: ImageCacheSection,
     /// What `http.*` may reach.
     pub http: HttpSection,
     /// Secrets that flows may use, by name.
@@ -87,6 +89,29 @@ pub struct ApiSection {
     pub tls_key: Option<PathBuf>,
     /// The authority that ramdisks shall trust, PEM; it travels on the floppy.
     pub ca_file: Option<PathBuf>,
+}
+
+/// `[image_cache]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageCacheSection {
+    /// Its folder; absent: `images` in the state folder.
+    pub dir: Option<PathBuf>,
+    /// Size of all images together, in MiB; what is not in use is evicted.
+    pub size_mb: u64,
+    /// How long an image stays that nobody uses, in minutes.
+    pub ttl_minutes: u64,
+}
+
+/// Ironic's `image_cache_size` and `image_cache_ttl`.
+impl Default for ImageCacheSection {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            size_mb: 20_480,
+            ttl_minutes: 10_080,
+        }
+    }
 }
 
 /// `[http]`

@@ -123,7 +123,7 @@ fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", &e))
 }
 
-fn configured(cli: &Cli) -> Result<Config> {
+pub(super) fn configured(cli: &Cli) -> Result<Config> {
     if let Some(path) = &cli.config {
         return Config::load(path);
     }

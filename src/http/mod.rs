@@ -1,5 +1,7 @@
 //! Outbound HTTP and the TLS listener: whom to trust, deadlines, and how failures are named.
 
+pub(crate) mod attempt;
+pub(crate) mod download;
 pub mod server;
 
 use crate::error::{Error, Kind, Result};

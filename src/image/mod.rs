@@ -4,6 +4,7 @@
 
 pub mod artifact;
 pub mod bootsector;
+pub mod checksum;
 pub mod iso;
 pub mod source;
 pub mod vfat;

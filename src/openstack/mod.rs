@@ -1,7 +1,7 @@
 //! Clients of OpenStack services.
 
 mod answer;
-mod attempt;
+pub mod glance;
 pub mod keystone;
 pub mod swift;
 pub mod temp_url;

@@ -7,7 +7,8 @@
 ---@field format "raw"|"qcow2" how it is stored
 ---@field virtual_bytes integer size of the disk it describes
 ---@field file_bytes integer size of the file
----@field sha256 string hash of the file, if it was checked
+---@field sha256 string SHA-256 of the file, if that was checked
+---@field checksum string what was checked, as `sha512:<hex>`
 
 ---What was written to a disk.
 ---@class Written

@@ -13,7 +13,8 @@
 ---@field format "raw"|"qcow2" how it is stored
 ---@field virtual_bytes integer size of the disk it describes
 ---@field file_bytes integer size of the file
----@field sha256 string hash of the file, if it was checked
+---@field sha256 string SHA-256 of the file, if that was checked
+---@field checksum string what was checked, as `sha512:<hex>`
 
 image = {}
 
@@ -22,9 +23,9 @@ image = {}
 ---@param artifact Artifact what `make_vfat` or `make_iso` returned
 function image.discard(artifact) end
 
----Finds an OS image, checks it, and tells its size.
+---Brings an OS image to this machine unless it is there, checks it, and tells its size. Images of Glance and of web servers go into the cache: one download serves all nodes that wait for it, and until the run ends the image is not evicted.
 ---    image.fetch("/srv/images/debian.qcow2").virtual_bytes   --> 2147483648
----@param source string path of a raw or qcow2 file, or file:// and the path
+---@param source string glance://<id or name>, a Glance id, http(s)://…, file://…, or a path
 ---@param o? { checksum?: string, format?: "raw"|"qcow2" }
 ---@return Image # what `disk.write_whole_disk_image` takes
 function image.fetch(source, o) end

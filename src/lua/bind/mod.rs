@@ -5,6 +5,7 @@ mod args;
 mod config;
 mod data;
 mod disk;
+mod glance;
 mod http;
 mod ilo;
 mod image;
@@ -29,6 +30,7 @@ pub fn registry(site: &Arc<Site>) -> Registry {
     let mut registry = data_only();
     config::register(&mut registry, site);
     disk::register(&mut registry);
+    glance::register(&mut registry, site);
     http::register(&mut registry, site);
     ilo::register(&mut registry, site);
     image::register(&mut registry, site);

@@ -7,6 +7,8 @@ use crate::engine::Call;
 use crate::error::{Error, Kind, Result};
 use crate::http::Trust;
 use crate::lua::spec::{FnSpec, Ty};
+use crate::imagecache::{ImageCache, Sources};
+use crate::openstack::glance::Glance;
 use crate::openstack::keystone::{Keystone, KeystoneOptions, Login, Named, Place};
 use crate::openstack::swift::{KeyOwner, Swift, SwiftAuth, SwiftOptions};
 use crate::secret::Secret;
@@ -19,6 +21,9 @@ use std::sync::{Arc, OnceLock};
 pub(super) struct Clients {
     keystone: OnceLock<Arc<Keystone>>,
     swift: OnceLock<Arc<Swift>>,
+    glance: OnceLock<Arc<Glance>>,
+    /// Swift in the account of Glance.
+    glance_swift: OnceLock<Arc<Swift>>,
 }
 
 /// Credentials of one call instead of the configured ones, as in the specification.
@@ -71,6 +76,49 @@ impl Site {
         }
         let swift = Arc::new(Swift::new(self.swift_options()?)?);
         Ok(made.get_or_init(|| swift))
+    }
+
+    /// The client of Glance.
+    pub(super) fn glance(&self) -> Result<&Arc<Glance>> {
+        let made = &self.clients().glance;
+        if let Some(glance) = made.get() {
+            return Ok(glance);
+        }
+        let keystone = self.keystone()?.clone();
+        let trust = keystone.options().trust.clone();
+        let glance = Arc::new(Glance::new(keystone, &trust)?);
+        Ok(made.get_or_init(|| glance))
+    }
+
+    /// The client of the object store in which Glance keeps images.
+    pub(super) fn glance_swift(&self) -> Result<&Arc<Swift>> {
+        let made = &self.clients().glance_swift;
+        if let Some(swift) = made.get() {
+            return Ok(swift);
+        }
+        let keystone = self.keystone()?;
+        let section = &self.config().glance;
+        let key = section.swift_temp_url_key.as_ref();
+        let auth = SwiftAuth::Keystone(keystone.clone());
+        let swift = Arc::new(Swift::new(SwiftOptions {
+            account: section.swift_account.clone(),
+            temp_url_key: key.map(SecretSource::read).transpose()?,
+            ..SwiftOptions::new(auth, keystone.options().trust.clone())
+        })?);
+        Ok(made.get_or_init(|| swift))
+    }
+
+    /// The cache of OS images, and where they come from.
+    pub(super) fn images(&self) -> Result<(ImageCache, Sources)> {
+        let config = self.config();
+        let sources = Sources {
+            glance: match &config.keystone {
+                Some(_) => Some(self.glance()?.clone()),
+                None => None,
+            },
+            trust: trust(config.http.ca_file.as_deref(), false)?,
+        };
+        Ok((ImageCache::of(config)?, sources))
     }
 
     /// The client of the object store for the credentials of a call, if it has any.

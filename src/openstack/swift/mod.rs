@@ -32,10 +32,11 @@ pub use signing::KeyOwner;
 pub use upload::{Body, UploadOptions, Uploaded};
 
 use super::answer::refused;
-use super::attempt::Doing;
 use super::temp_url::quote_path;
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
+use crate::http::attempt::Doing;
+use crate::http::download::Pace;
 use crate::http::{self, Trust};
 use crate::secret::Secret;
 use info::Info;
@@ -143,6 +144,14 @@ impl Swift {
             keys_set: Mutex::default(),
             clock_ahead: AtomicI64::new(0),
         })
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            answer: self.options.request_timeout,
+            stall: self.options.stall_timeout,
+            slowest: self.options.slowest_transfer,
+        }
     }
 
     /// Asks what is known of an object; `None` if there is no such object or container.

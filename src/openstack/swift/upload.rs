@@ -257,8 +257,7 @@ impl Swift {
 
     /// The time for a transfer of so many bytes at the slowest rate that is put up with.
     pub(super) fn transfer_deadline(&self, bytes: u64) -> Duration {
-        let seconds = bytes / self.options.slowest_transfer.max(1);
-        self.options.request_timeout + Duration::from_secs(seconds)
+        self.pace().deadline(bytes)
     }
 }
 

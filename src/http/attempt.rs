@@ -5,31 +5,31 @@ use crate::error::{Error, Result};
 
 /// What is being done, for errors.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Doing<'a> {
-    pub(super) op: &'static str,
-    pub(super) target: &'a str,
+pub(crate) struct Doing<'a> {
+    pub(crate) op: &'static str,
+    pub(crate) target: &'a str,
 }
 
 impl Doing<'_> {
-    pub(super) fn name(self, error: Error) -> Error {
+    pub(crate) fn name(self, error: Error) -> Error {
         error.op(self.op).target(self.target)
     }
 }
 
 /// Counts the tries of one operation.
 #[derive(Debug)]
-pub(super) struct Tries {
+pub(crate) struct Tries {
     policy: Backoff,
     made: u32,
 }
 
 impl Tries {
-    pub(super) fn new(policy: Backoff) -> Self {
+    pub(crate) fn new(policy: Backoff) -> Self {
         Self { policy, made: 1 }
     }
 
     /// Waits before the next try, or gives the error back if there is none.
-    pub(super) async fn pause(&mut self, doing: Doing<'_>, error: Error) -> Result<()> {
+    pub(crate) async fn pause(&mut self, doing: Doing<'_>, error: Error) -> Result<()> {
         let error = doing.name(error);
         let pause = self.policy.pause_after(self.made);
         let Some(pause) = pause.filter(|_| error.is_retryable()) else {
