@@ -108,8 +108,10 @@ impl Checksum {
                 algorithm,
                 hex: hex.to_ascii_lowercase(),
             }),
-            None => Err(Error::new(Kind::Invalid, format!("{text:?} is no checksum"))
-                .hint("give SHA-256 or SHA-512 in hex, or md5:<hex>")),
+            None => Err(
+                Error::new(Kind::Invalid, format!("{text:?} is no checksum"))
+                    .hint("give SHA-256 or SHA-512 in hex, or md5:<hex>"),
+            ),
         }
     }
 
@@ -167,7 +169,13 @@ mod tests {
         assert_eq!(Checksum::parse(&parsed.to_string()).unwrap(), parsed);
         let md5 = Checksum::parse("md5:900150983cd24fb0d6963f7d28e17f72").unwrap();
         assert_eq!(md5.algorithm, Algorithm::Md5);
-        for broken in ["", "abc", &format!("md5:{ABC}"), &"zz".repeat(32), "sha256:"] {
+        for broken in [
+            "",
+            "abc",
+            &format!("md5:{ABC}"),
+            &"zz".repeat(32),
+            "sha256:",
+        ] {
             assert_eq!(Checksum::parse(broken).unwrap_err().kind(), Kind::Invalid);
         }
     }

@@ -47,11 +47,12 @@ impl Origin {
                 path: path.into(),
                 url: scheme == "file",
             }),
-            _ => Err(
-                Error::new(Kind::Unsupported, format!("images are not fetched by {scheme}"))
-                    .target(text)
-                    .hint("give glance://<id>, http(s)://…, file://… or a path"),
-            ),
+            _ => Err(Error::new(
+                Kind::Unsupported,
+                format!("images are not fetched by {scheme}"),
+            )
+            .target(text)
+            .hint("give glance://<id>, http(s)://…, file://… or a path")),
         }
     }
 }
@@ -156,7 +157,9 @@ impl ImageCache {
             identity.bytes = client.length(url).await;
         }
         let lease = self
-            .get(&identity, async |to| client.download(url, &checksum, to).await)
+            .get(&identity, async |to| {
+                client.download(url, &checksum, to).await
+            })
             .await?;
         Ok(Fetched {
             path: lease.path.clone(),

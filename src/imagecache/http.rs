@@ -55,9 +55,9 @@ impl Web {
             |response| async move { refused(&response) },
         )
         .await?;
-        checksum
-            .compare(&received.hash)
-            .map_err(|e| doing.name(e.hint("correct image_checksum, or ask who offers the image")))?;
+        checksum.compare(&received.hash).map_err(|e| {
+            doing.name(e.hint("correct image_checksum, or ask who offers the image"))
+        })?;
         let bytes = received.bytes;
         received.keep().await.map_err(|e| doing.name(e))?;
         Ok(bytes)
@@ -92,9 +92,12 @@ impl Web {
 
 fn refused(response: &Response) -> Error {
     let status = response.status();
-    let error = Error::new(kind_of_status(status), format!("the server answered {status}"))
-        .retryable(status.is_server_error())
-        .detail("status", status.as_u16());
+    let error = Error::new(
+        kind_of_status(status),
+        format!("the server answered {status}"),
+    )
+    .retryable(status.is_server_error())
+    .detail("status", status.as_u16());
     if status.is_redirection() {
         return error.hint("give the address that it points to");
     }

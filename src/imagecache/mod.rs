@@ -119,7 +119,10 @@ impl ImageCache {
             age: Duration::from_secs(section.ttl_minutes.saturating_mul(60)),
         };
         let folder = section.dir.clone();
-        Self::open(&folder.unwrap_or_else(|| config.state_dir().join("images")), limits)
+        Self::open(
+            &folder.unwrap_or_else(|| config.state_dir().join("images")),
+            limits,
+        )
     }
 
     /// Everything in it, by source.
@@ -175,7 +178,9 @@ impl ImageCache {
     fn is_current(&self, key: &str, lock: &File) -> bool {
         let named = std::fs::metadata(self.path(key, "lock"));
         let held = lock.metadata();
-        named.and_then(|named| Ok(named.ino() == held?.ino())).unwrap_or(false)
+        named
+            .and_then(|named| Ok(named.ino() == held?.ino()))
+            .unwrap_or(false)
     }
 
     /// The image, if it is here and nobody is changing that.

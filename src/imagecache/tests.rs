@@ -31,7 +31,9 @@ async fn get(cache: &ImageCache, name: &str, bytes: u64) -> Result<Lease> {
 
 fn sources(cache: &ImageCache) -> Vec<String> {
     let listed = cache.list().unwrap().into_iter();
-    listed.map(|l| format!("{}@{}", l.entry.source, l.entry.version)).collect()
+    listed
+        .map(|l| format!("{}@{}", l.entry.source, l.entry.version))
+        .collect()
 }
 
 #[tokio::test]
@@ -131,14 +133,29 @@ fn sources_are_told_apart() {
     for (text, origin) in [
         (id.to_owned(), Origin::Glance(id.into())),
         (format!("glance:{id}"), Origin::Glance(id.into())),
-        ("glance://debian 12".to_owned(), Origin::Glance("debian 12".into())),
+        (
+            "glance://debian 12".to_owned(),
+            Origin::Glance("debian 12".into()),
+        ),
         ("https://h/x".to_owned(), Origin::Http("https://h/x".into())),
     ] {
         assert_eq!(Origin::parse(&text).unwrap(), origin);
     }
     let file = |text| Origin::parse(text).unwrap();
-    let expected = |url| Origin::File { path: "/a b".into(), url };
-    assert_eq!((file("file:///a b"), file("/a b")), (expected(true), expected(false)));
-    assert_eq!(Origin::parse("ftp://h/x").unwrap_err().kind(), Kind::Unsupported);
-    assert_eq!(http::shown("https://u:hunter2@h/p/x.img?sig=hunter2"), "https://h/p/x.img");
+    let expected = |url| Origin::File {
+        path: "/a b".into(),
+        url,
+    };
+    assert_eq!(
+        (file("file:///a b"), file("/a b")),
+        (expected(true), expected(false))
+    );
+    assert_eq!(
+        Origin::parse("ftp://h/x").unwrap_err().kind(),
+        Kind::Unsupported
+    );
+    assert_eq!(
+        http::shown("https://u:hunter2@h/p/x.img?sig=hunter2"),
+        "https://h/p/x.img"
+    );
 }

@@ -5,7 +5,7 @@ mod faults;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
-mod site;
+pub(crate) mod site;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]

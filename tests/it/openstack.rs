@@ -1,5 +1,9 @@
 //! The OpenStack clients against the real services.
 
 #[cfg(test)]
+mod deploy;
+#[cfg(test)]
+mod glance;
+#[cfg(test)]
 mod keystone;
 pub(crate) mod services;

@@ -7,7 +7,7 @@ HOST = '127.0.0.1'
 PORTS = ('memcached', 'account', 'container', 'object', 'swift', 'tempauth', 'keystone', 'glance')
 SERVICE_PASSWORD = 'service-password'
 # Bytes; small, so that large objects need segments in a test of seconds.
-MAX_FILE_SIZE = 16 << 20
+MAX_FILE_SIZE = 48 << 20
 # Seconds; short, so that every longer test sees a token expire.
 TOKEN_LIFE = 20
 
@@ -166,8 +166,6 @@ swift_store_config_file = {directory}/glance/swift-store.conf
 default_swift_reference = ref1
 swift_store_container = glance
 swift_store_create_container_on_put = true
-swift_store_large_object_size = 12
-swift_store_large_object_chunk_size = 4
 [keystone_authtoken]
 {authtoken}
 [paste_deploy]

@@ -35,9 +35,16 @@ const IMAGE: Record = Record {
 
 fn spec(name: &'static str, class: Class, summary: &'static str) -> FnSpec {
     FnSpec::new("glance", name, class, summary)
-        .subject("image", Ty::String, "an image's id, or a name that only one has")
+        .subject(
+            "image",
+            Ty::String,
+            "an image's id, or a name that only one has",
+        )
         .error(Kind::NotFound, "there is no such image")
-        .error(Kind::Invalid, "several images have this name, or there is no [keystone]")
+        .error(
+            Kind::Invalid,
+            "several images have this name, or there is no [keystone]",
+        )
 }
 
 pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
@@ -75,7 +82,10 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
             Ty::String,
             "makes the URL end in this name, for iLOs that insist",
         )
-        .returns(Ty::Live("secret"), "the URL; a run that is resumed gets a fresh one")
+        .returns(
+            Ty::Live("secret"),
+            "the URL; a run that is resumed gets a fresh one",
+        )
         .error(Kind::Unsupported, "Glance keeps the image elsewhere")
         .example("local url = glance.temp_url(\"deploy-iso\", { filename = \"boot.iso\" })")
         .run(move |call| {

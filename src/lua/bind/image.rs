@@ -40,8 +40,16 @@ pub(super) const IMAGE: Record = Record {
             "size of the disk it describes",
         ),
         ("file_bytes", Ty::Integer, "size of the file"),
-        ("sha256", Ty::String, "SHA-256 of the file, if that was checked"),
-        ("checksum", Ty::String, "what was checked, as `sha512:<hex>`"),
+        (
+            "sha256",
+            Ty::String,
+            "SHA-256 of the file, if that was checked",
+        ),
+        (
+            "checksum",
+            Ty::String,
+            "what was checked, as `sha512:<hex>`",
+        ),
     ],
 };
 
@@ -290,7 +298,10 @@ async fn do_fetch(site: &Site, call: &Call) -> Result<Reply> {
     let fetched = cache
         .fetch(&sources, Origin::parse(&args.source)?, checksum)
         .await?;
-    let told = fetched.record.as_ref().and_then(|image| image.disk_format.as_deref());
+    let told = fetched
+        .record
+        .as_ref()
+        .and_then(|image| image.disk_format.as_deref());
     let format = args.format.or(match told {
         Some("raw") => Some(Format::Raw),
         Some("qcow2") => Some(Format::Qcow2),

@@ -6,8 +6,8 @@ use crate::config::{KeystoneSection, SecretSource, SwiftSection, TempUrlKeyOwner
 use crate::engine::Call;
 use crate::error::{Error, Kind, Result};
 use crate::http::Trust;
-use crate::lua::spec::{FnSpec, Ty};
 use crate::imagecache::{ImageCache, Sources};
+use crate::lua::spec::{FnSpec, Ty};
 use crate::openstack::glance::Glance;
 use crate::openstack::keystone::{Keystone, KeystoneOptions, Login, Named, Place};
 use crate::openstack::swift::{KeyOwner, Swift, SwiftAuth, SwiftOptions};

@@ -58,7 +58,9 @@ impl Glance {
         if let Ok(id) = uuid::Uuid::parse_str(id_or_name) {
             let response = self.get(doing, &format!("/v2/images/{id}"), None).await?;
             return match response.status() {
-                StatusCode::OK => answer::json(SERVICE, response).await.map_err(|e| doing.name(e)),
+                StatusCode::OK => answer::json(SERVICE, response)
+                    .await
+                    .map_err(|e| doing.name(e)),
                 StatusCode::NOT_FOUND => Err(doing.name(missing())),
                 _ => Err(doing.name(refused(SERVICE, response).await)),
             };
@@ -134,9 +136,7 @@ impl Glance {
             target: &image.id,
         };
         image.check_active().map_err(|e| doing.name(e))?;
-        let (container, object) = image
-            .swift_location(container)
-            .map_err(|e| doing.name(e))?;
+        let (container, object) = image.swift_location(container).map_err(|e| doing.name(e))?;
         swift.temp_url(&container, &object, options).await
     }
 

@@ -56,8 +56,10 @@ impl Image {
         }
         match &self.checksum {
             Some(hex) => Checksum::parse(&format!("md5:{hex}")),
-            None => Err(Error::new(Kind::Corrupt, "Glance tells no hash of the image")
-                .hint("upload the image again")),
+            None => Err(
+                Error::new(Kind::Corrupt, "Glance tells no hash of the image")
+                    .hint("upload the image again"),
+            ),
         }
     }
 
@@ -109,7 +111,10 @@ mod tests {
         assert_eq!(image(both).checksum().unwrap().algorithm, Algorithm::Sha512);
         let unknown = json!({ "checksum": md5, "os_hash_algo": "blake9", "os_hash_value": sha });
         assert_eq!(image(unknown).checksum().unwrap().algorithm, Algorithm::Md5);
-        assert_eq!(image(json!({})).checksum().unwrap_err().kind(), Kind::Corrupt);
+        assert_eq!(
+            image(json!({})).checksum().unwrap_err().kind(),
+            Kind::Corrupt
+        );
         let broken = json!({ "os_hash_algo": "sha512", "os_hash_value": "zz" });
         assert!(image(broken).checksum().is_err());
     }
@@ -119,7 +124,10 @@ mod tests {
         let at = |url: &str| image(json!({ "direct_url": url })).swift_location("glance");
         let there = ("c".to_owned(), "o".to_owned());
         assert_eq!(at("swift+config://ref1/c/o").unwrap(), there);
-        assert_eq!(at("swift+https://a%3Au:hunter2@host/v3/c/o").unwrap(), there);
+        assert_eq!(
+            at("swift+https://a%3Au:hunter2@host/v3/c/o").unwrap(),
+            there
+        );
         let error = at("file:///var/lib/glance/hunter2").unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
         assert!(!format!("{error:?}").contains("hunter2"));

@@ -55,7 +55,9 @@ impl Swift {
         .await?;
         let info = ObjectInfo::read(&received.headers);
         let verified = is_md5(&info);
-        let short = received.announced.is_some_and(|bytes| bytes != received.bytes);
+        let short = received
+            .announced
+            .is_some_and(|bytes| bytes != received.bytes);
         if short || (verified && received.hash != info.etag) {
             let message = format!(
                 "{} bytes with MD5 {} came, the object has {} with ETag {}",

@@ -2,10 +2,11 @@
 
 use flowrun::backoff::Backoff;
 use flowrun::http::Trust;
+use flowrun::openstack::glance::Glance;
 use flowrun::openstack::keystone::{Keystone, KeystoneOptions, Login, Named, Place};
 use flowrun::openstack::swift::{SwiftAuth, SwiftOptions};
 use flowrun::secret::Secret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock};
@@ -110,6 +111,47 @@ impl Services {
             user: "test:tester".to_owned(),
             key: Secret::new("testing"),
         })
+    }
+
+    pub(crate) fn glance(&self) -> Glance {
+        Glance::new(self.keystone(), &Trust::System).unwrap()
+    }
+
+    /// Uploads an image as an operator does, and returns its id.
+    pub(crate) async fn upload_image(&self, store: &str, record: Value, data: Vec<u8>) -> String {
+        let id = self.create_image(record).await;
+        let client = flowrun::http::client(&Trust::System, Duration::from_secs(120)).unwrap();
+        let token = self.keystone().token().await.unwrap();
+        let sent = client
+            .put(format!("{}/v2/images/{id}/file", self.about("glance")))
+            .header("x-auth-token", token.header())
+            .header("x-image-meta-store", store)
+            .header("content-type", "application/octet-stream")
+            .body(data)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(sent.status(), 204, "{:?}", sent.text().await);
+        id
+    }
+
+    /// Makes the record of an image that has no data yet.
+    pub(crate) async fn create_image(&self, record: Value) -> String {
+        let client = flowrun::http::client(&Trust::System, Duration::from_secs(120)).unwrap();
+        let token = self.keystone().token().await.unwrap();
+        let mut fields = json!({ "container_format": "bare", "disk_format": "raw" });
+        let more = record.as_object().unwrap().clone();
+        fields.as_object_mut().unwrap().extend(more);
+        let made = client
+            .post(format!("{}/v2/images", self.about("glance")))
+            .header("x-auth-token", token.header())
+            .json(&fields)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(made.status(), 201);
+        let made: Value = made.json().await.unwrap();
+        made["id"].as_str().unwrap().to_owned()
     }
 
     fn patient(&self, auth: SwiftAuth) -> SwiftOptions {
