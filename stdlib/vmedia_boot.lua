@@ -20,7 +20,7 @@ local function iso_url(reference, filename)
   local image_ref = reference:match("^glance:/?/?(.+)$")
   if image_ref then return glance.temp_url(image_ref, { filename = filename }) end
   if reference:match("^https?://") then return reference end
-  fail("invalid", "deploy_iso is none of swift:container/object, glance://image and an http(s) URL: "
+  fail("invalid", "deploy_iso is not swift:container/object, glance://image or an http(s) URL: "
     .. reference)
 end
 

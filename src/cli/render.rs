@@ -59,7 +59,7 @@ fn line(event: &Event, colour: bool) -> Option<String> {
             ok,
             seconds: took,
             error,
-        } if !step.starts_with('(') && !(*ok && step.contains("/defer#")) => {
+        } if !(step.starts_with('(') || *ok && step.contains("/defer#")) => {
             let took = seconds(*took);
             let step =
                 cleans_up(step).map_or_else(|| step.clone(), |of| format!("clean-up of {of}"));

@@ -98,11 +98,11 @@ impl ImageCache {
                         .target(&name)
                         .hint("add [keystone] to flowrun.toml, or give a file or URL")
                 })?;
-                self.from_glance(glance, &name, checksum).await
+                self.of_glance(glance, &name, checksum).await
             }
             Origin::Http(url) => {
                 let checksum = checksum.ok_or_else(|| no_checksum(&url))?;
-                self.from_web(&sources.trust, &url, checksum).await
+                self.of_web(&sources.trust, &url, checksum).await
             }
             Origin::File { path, url } => {
                 if url && checksum.is_none() {
@@ -113,7 +113,7 @@ impl ImageCache {
         }
     }
 
-    async fn from_glance(
+    async fn of_glance(
         &self,
         glance: &Glance,
         name: &str,
@@ -145,7 +145,7 @@ impl ImageCache {
         })
     }
 
-    async fn from_web(&self, trust: &Trust, url: &str, checksum: Checksum) -> Result<Fetched> {
+    async fn of_web(&self, trust: &Trust, url: &str, checksum: Checksum) -> Result<Fetched> {
         let client = http::Web::new(trust)?;
         let shown = http::shown(url);
         let mut identity = Identity {

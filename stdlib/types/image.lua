@@ -23,7 +23,7 @@ image = {}
 ---@param artifact Artifact what `make_vfat` or `make_iso` returned
 function image.discard(artifact) end
 
----Brings an OS image to this machine unless it is there, checks it, and tells its size. Images of Glance and of web servers go into the cache: one download serves all nodes that wait for it, and until the run ends the image is not evicted.
+---Brings an OS image here, by way of the cache unless it is a file, and checks it.
 ---    image.fetch("/srv/images/debian.qcow2").virtual_bytes   --> 2147483648
 ---@param source string glance://<id or name>, a Glance id, http(s)://…, file://…, or a path
 ---@param o? { checksum?: string, format?: "raw"|"qcow2" }

@@ -3,7 +3,7 @@
 
 keystone = {}
 
----Gives a Keystone token for a ramdisk that talks to OpenStack itself. It is the token of the account under [keystone.ramdisk]; without that section, of the configured user. Configure one: whoever reads the floppy can do what its token allows, for as long as Keystone lets tokens live, and a callback needs no role at all. Our own ramdisk needs neither: the token of `ramdisk.expect` opens only the callback of one run.
+---Gives a token of [keystone.ramdisk], or without that section of the configured user.
 ---    image.make_vfat { parameters = p, token = keystone.token{} }
----@return Secret # for `image.make_vfat { token = … }`; a run that is resumed gets a fresh one
+---@return Secret # for a floppy: who reads it can do what the token may, so configure a ramdisk account
 function keystone.token() end

@@ -6,4 +6,5 @@ mod deploy;
 mod glance;
 #[cfg(test)]
 mod keystone;
+#[cfg(test)]
 pub(crate) mod services;

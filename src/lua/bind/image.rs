@@ -256,9 +256,7 @@ fn fetch(registry: &mut Registry, site: &Arc<Site>) {
             "image",
             "fetch",
             Class::Read,
-            "Brings an OS image to this machine unless it is there, checks it, and tells its size. \
-             Images of Glance and of web servers go into the cache: one download serves all nodes \
-             that wait for it, and until the run ends the image is not evicted.",
+            "Brings an OS image here, by way of the cache unless it is a file, and checks it.",
         )
         .subject(
             "source",

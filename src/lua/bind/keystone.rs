@@ -1,4 +1,8 @@
-//! `keystone`: tokens for those who talk to OpenStack themselves.
+//! `keystone`: tokens for ramdisks that talk to OpenStack themselves.
+//!
+//! Configure an account under `[keystone.ramdisk]`: whoever reads a floppy can do what the token
+//! on it allows, for as long as Keystone lets tokens live, and a callback needs no role at all.
+//! Our own ramdisk needs neither: the token of `ramdisk.expect` opens the callback of one run.
 
 use super::openstack::keystone_options;
 use super::site::Site;
@@ -15,16 +19,11 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
             "keystone",
             "token",
             Class::Live,
-            "Gives a Keystone token for a ramdisk that talks to OpenStack itself. It is the token \
-             of the account under [keystone.ramdisk]; without that section, of the configured \
-             user. Configure one: whoever reads the floppy can do what its token allows, for as \
-             long as Keystone lets tokens live, and a callback needs no role at all. Our own \
-             ramdisk needs neither: the token of `ramdisk.expect` opens only the callback of one \
-             run.",
+            "Gives a token of [keystone.ramdisk], or without that section of the configured user.",
         )
         .returns(
             Ty::Live("secret"),
-            "for `image.make_vfat { token = … }`; a run that is resumed gets a fresh one",
+            "for a floppy: who reads it can do what the token may, so configure a ramdisk account",
         )
         .error(Kind::Auth, "Keystone does not accept the login")
         .error(Kind::Invalid, "no Keystone is configured")

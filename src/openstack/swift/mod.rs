@@ -212,8 +212,8 @@ impl Swift {
         Ok(info.metadata)
     }
 
-    /// Deletes an object with its segments and says whether it was there. When an answer got lost and the request
-    /// was repeated, `false` may mean that the first one did it.
+    /// Deletes an object with its segments and says whether it was there. When an answer got lost
+    /// and the request was repeated, `false` may mean that the first one did it.
     ///
     /// # Errors
     /// As any request.

@@ -312,6 +312,12 @@ async fn temp_urls_open_one_object_for_a_while(place: Place) {
             "{from}"
         );
     }
+}
+
+async fn temp_urls_end_and_are_for_one_key_and_method(place: Place) {
+    let (swift, c) = (place.client(), place.container.as_str());
+    swift.upload(c, "x", bytes("x"), create()).await.unwrap();
+    let key = place.with_key("first", Some(KeyOwner::Container));
     let wrong = place.with_key("another", None);
     let url = wrong
         .temp_url(c, "x", TempUrlOptions::default())
@@ -411,13 +417,15 @@ macro_rules! on_every_swift {
         mod tempauth {
             $(#[tokio::test]
             async fn $scenario() {
-                super::$scenario(super::Place::new(super::services().tempauth_options(), None)).await;
+                let options = super::services().tempauth_options();
+                super::$scenario(super::Place::new(options, None)).await;
             })*
         }
         mod keystone {
             $(#[tokio::test]
             async fn $scenario() {
-                super::$scenario(super::Place::new(super::services().swift_options(), None)).await;
+                let options = super::services().swift_options();
+                super::$scenario(super::Place::new(options, None)).await;
             })*
         }
     };
@@ -428,6 +436,7 @@ on_every_swift! {
     carries_any_name_and_lists_them_in_pages
     expired_objects_vanish
     temp_urls_open_one_object_for_a_while
+    temp_urls_end_and_are_for_one_key_and_method
     temp_url_keys_rotate
     files_over_the_limit_become_segments
 }

@@ -146,9 +146,8 @@ async fn a_token_that_is_refused_is_renewed_once() {
     assert_eq!(error.details()["status"], 403, "{error:?}");
 }
 
-/// The program with a `clouds.yaml`, as an operator has it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cloud_of_clouds_yaml_is_used() {
+/// A folder with `clouds.yaml`, `secure.yaml` and `flowrun.toml`.
+fn clouds() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
     write(
@@ -174,6 +173,13 @@ async fn a_cloud_of_clouds_yaml_is_used() {
                   [swift]\ntemp_url_key = { env = \"FLOWRUN_TEST_KEY\" }\n\
                   set_temp_url_key = \"container\"\n";
     write("flowrun.toml", config.to_owned());
+    dir
+}
+
+/// The program with a `clouds.yaml`, as an operator has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_of_clouds_yaml_is_used() {
+    let dir = clouds();
     let call = |primitive: &str, arguments: String| {
         let output = Command::new(env!("CARGO_BIN_EXE_flowrun"))
             .args(["call", primitive, &arguments])
