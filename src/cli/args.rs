@@ -78,6 +78,8 @@ pub(super) enum Command {
         /// Id of the run, or its beginning
         run: String,
     },
+    /// List the OS images in the cache
+    Images,
     /// Explain a primitive, a module, or list them all
     Help {
         /// `ilo.attach_vmedia`, or `ilo`
@@ -142,8 +144,8 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 10] = [
-    "run", "call", "resume", "cancel", "runs", "show", "logs", "help", "types", "lab",
+const COMMANDS: [&str; 11] = [
+    "run", "call", "resume", "cancel", "runs", "show", "logs", "images", "help", "types", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.

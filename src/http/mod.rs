@@ -1,6 +1,8 @@
 //! Outbound HTTP and the TLS listener: whom to trust, deadlines, and how failures are named.
 
+pub(crate) mod attempt;
 mod certificate;
+pub(crate) mod download;
 pub mod server;
 pub mod tls;
 mod trust;

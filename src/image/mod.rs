@@ -4,6 +4,7 @@
 
 pub mod artifact;
 pub mod bootsector;
+pub mod checksum;
 pub mod configdrive;
 pub mod esp;
 pub mod filesystem;

@@ -10,7 +10,8 @@
 ---@field virtual_bytes integer size of the disk it describes; of a compressed file it is not known
 ---@field root_uuid string partition images: UUID of the file system
 ---@field file_bytes integer size of the file
----@field sha256 string hash of the file, if it was checked
+---@field sha256 string SHA-256 of the file, if that was checked
+---@field checksum string what was checked, as `sha512:<hex>`
 
 ---What was written to a disk.
 ---@class Written

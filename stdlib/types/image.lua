@@ -16,7 +16,8 @@
 ---@field virtual_bytes integer size of the disk it describes; of a compressed file it is not known
 ---@field root_uuid string partition images: UUID of the file system
 ---@field file_bytes integer size of the file
----@field sha256 string hash of the file, if it was checked
+---@field sha256 string SHA-256 of the file, if that was checked
+---@field checksum string what was checked, as `sha512:<hex>`
 
 image = {}
 
@@ -25,9 +26,9 @@ image = {}
 ---@param artifact Artifact what `make_vfat` or `make_iso` returned
 function image.discard(artifact) end
 
----Finds an OS image, checks it, and tells its size.
+---Brings an OS image here, by way of the cache unless it is a file, and checks it.
 ---    image.fetch("/srv/images/debian.qcow2").virtual_bytes   --> 2147483648
----@param source string path of a raw, qcow2, gz, xz or zst file, or file:// and the path
+---@param source string glance://<id or name>, a Glance id, http(s)://…, file://…, or a path
 ---@param o? { checksum?: string, format?: "raw"|"qcow2" }
 ---@return Image # what `disk.write_…_image` takes
 function image.fetch(source, o) end

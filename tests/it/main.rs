@@ -8,4 +8,5 @@ mod iscsi;
 mod lab;
 mod matrix;
 mod objectstore;
+mod openstack;
 mod support;

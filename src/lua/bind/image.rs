@@ -3,17 +3,19 @@
 use super::args::{Text, blocking};
 use super::site::Site;
 use crate::config::BootLoadersSection;
-use crate::engine::{Call, Class, Reply};
+use crate::engine::{Call, Class, Handle, Reply};
 use crate::error::{Error, Kind, Result};
+use crate::image::checksum::{Algorithm, Checksum};
 use crate::image::filesystem::{self, FileSystem, identify};
 use crate::image::iso::{Iso, IsoSpec, Source};
 use crate::image::loader::{Grub, Isolinux};
 use crate::image::source::{Format, ImageSource};
 use crate::image::vfat::{VfatSpec, make_vfat};
+use crate::imagecache::{Lease, Origin};
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,14 +57,23 @@ pub(super) const IMAGE: Record = Record {
             "partition images: UUID of the file system",
         ),
         ("file_bytes", Ty::Integer, "size of the file"),
-        ("sha256", Ty::String, "hash of the file, if it was checked"),
+        (
+            "sha256",
+            Ty::String,
+            "SHA-256 of the file, if that was checked",
+        ),
+        (
+            "checksum",
+            Ty::String,
+            "what was checked, as `sha512:<hex>`",
+        ),
     ],
 };
 
 pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
     vfat(registry, site);
     iso(registry, site);
-    fetch(registry);
+    fetch(registry, site);
     let remove = site.clone();
     registry.add(
         FnSpec::new(
@@ -312,64 +323,83 @@ struct Fetch {
     format: Option<Format>,
 }
 
-fn fetch(registry: &mut Registry) {
+fn fetch(registry: &mut Registry, site: &Arc<Site>) {
+    let site = site.clone();
     registry.add(
         FnSpec::new(
             "image",
             "fetch",
             Class::Read,
-            "Finds an OS image, checks it, and tells its size.",
+            "Brings an OS image here, by way of the cache unless it is a file, and checks it.",
         )
         .subject(
             "source",
             Ty::String,
-            "path of a raw, qcow2, gz, xz or zst file, or file:// and the path",
+            "glance://<id or name>, a Glance id, http(s)://…, file://…, or a path",
         )
         .optional(
             "checksum",
             Ty::String,
-            "SHA-256 of the file; checked if given",
+            "SHA-256 or SHA-512 in hex, or md5:<hex>; URLs need one, Glance has its own",
         )
         .optional(
             "format",
             Ty::Enum(&["raw", "qcow2"]),
-            "refuses the other; else content decides",
+            "refuses the other; else Glance or the content decides",
         )
         .returns(Ty::Record(&IMAGE), "what `disk.write_…_image` takes")
-        .error(Kind::NotFound, "there is no such file")
+        .error(Kind::NotFound, "there is no such image")
         .error(Kind::Corrupt, "the checksum is another one")
+        .error(Kind::Limit, "there is no space for it")
         .error(Kind::Refused, "the image points at other files")
         .example("image.fetch(\"/srv/images/debian.qcow2\").virtual_bytes   --> 2147483648")
-        .run(|call| async move {
-            let Fetch {
-                source,
-                checksum,
-                format,
-            } = call.decode()?;
-            let path = PathBuf::from(source.strip_prefix("file://").unwrap_or(&source));
-            if path.to_string_lossy().contains("://") {
-                return Err(Error::new(Kind::Unsupported, "images are read from files")
-                    .target(source)
-                    .hint("download the image first and give its path"));
-            }
-            let looked = blocking(move || {
-                let image = ImageSource::open(&path, format)?;
-                let sha256 = checksum.map(|sum| checked(&path, &sum)).transpose()?;
-                let (info, file_system) = (image.info(), alone(&image)?);
-                Ok(json!({
-                    "path": path,
-                    "format": info.format,
-                    "compression": info.compression,
-                    "kind": if file_system.is_some() { "partition" } else { "whole-disk" },
-                    "root_uuid": file_system.and_then(|found| found.uuid),
-                    "virtual_bytes": info.virtual_bytes,
-                    "file_bytes": info.file_bytes,
-                    "sha256": sha256,
-                }))
-            });
-            Ok(looked.await?.into()) as Result<Reply>
+        .run(move |call| {
+            let site = site.clone();
+            async move { do_fetch(&site, &call).await }
         }),
     );
+}
+
+async fn do_fetch(site: &Site, call: &Call) -> Result<Reply> {
+    let args: Fetch = call.decode()?;
+    let checksum = args.checksum.as_deref().map(Checksum::parse).transpose()?;
+    let (cache, sources) = site.images()?;
+    let fetched = cache
+        .fetch(&sources, Origin::parse(&args.source)?, checksum)
+        .await?;
+    let told = fetched
+        .record
+        .as_ref()
+        .and_then(|image| image.disk_format.as_deref());
+    let format = args.format.or(match told {
+        Some("raw") => Some(Format::Raw),
+        Some("qcow2") => Some(Format::Qcow2),
+        _ => None,
+    });
+    let path = fetched.path.clone();
+    let (info, file_system) = blocking(move || {
+        let image = ImageSource::open(&path, format)?;
+        Ok((image.info().clone(), alone(&image)?))
+    })
+    .await?;
+    let sha256 = fetched.checksum.as_ref();
+    let sha256 = sha256.filter(|sum| sum.algorithm == Algorithm::Sha256);
+    let reply = json!({
+        "path": fetched.path,
+        "format": info.format,
+        "compression": info.compression,
+        "kind": if file_system.is_some() { "partition" } else { "whole-disk" },
+        "root_uuid": file_system.and_then(|found| found.uuid),
+        "virtual_bytes": info.virtual_bytes,
+        "file_bytes": info.file_bytes,
+        "sha256": sha256.map(|sum| &sum.hex),
+        "checksum": fetched.checksum.as_ref().map(ToString::to_string),
+    });
+    if let Some(lease) = fetched.lease {
+        let name = format!("image {}", lease.path.display());
+        call.run.share(&name, Arc::new(InUse(lease)));
+    }
+    Ok(reply.into())
 }
 
 /// The file system that an image is, if it is one and not a disk.
@@ -379,29 +409,14 @@ fn alone(image: &ImageSource) -> Result<Option<FileSystem>> {
     Ok(identify(&head).filter(|_| !is_gpt))
 }
 
-/// Hashes the file and compares.
-fn checked(path: &Path, wanted: &str) -> Result<String> {
-    let failed = |e: std::io::Error| Error::io(path, "read the image", &e);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = std::io::Read::read(&mut file, &mut buffer).map_err(failed)?;
-        if count == 0 {
-            break;
-        }
-        hash.update(buffer.get(..count).unwrap_or_default());
+/// An image of the cache, for as long as the run lasts.
+#[derive(Debug)]
+struct InUse(#[expect(dead_code, reason = "it is held")] Lease);
+
+impl Handle for InUse {
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
-    let found = hex::encode(hash.finalize());
-    if found.eq_ignore_ascii_case(wanted) {
-        return Ok(found);
-    }
-    Err(Error::new(
-        Kind::Corrupt,
-        format!("the image's SHA-256 is {found}, not {wanted}"),
-    )
-    .target(path.display().to_string())
-    .hint("fetch the image again, or correct image_checksum"))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::http;
-use crate::openstack::temp_url::Digest;
 use reqwest::{Response, StatusCode};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -23,33 +23,41 @@ pub(super) fn later(status: StatusCode) -> bool {
     )
 }
 
-/// Turns an unwanted answer into an error that tells what the server said.
-pub(super) async fn refused(response: Response) -> Error {
+/// Turns an unwanted answer into an error that tells what the service (`the object store`) said.
+pub(super) async fn refused(service: &str, response: Response) -> Error {
     let status = response.status();
-    let transaction = response.headers().get("x-trans-id");
+    let transaction = ["x-trans-id", "x-openstack-request-id"]
+        .iter()
+        .find_map(|name| response.headers().get(*name));
     let transaction = transaction
         .and_then(|id| id.to_str().ok())
         .map(str::to_owned);
     let said = tokio::time::timeout(PATIENCE, bounded(response, READ)).await;
     let (body, _) = said.ok().and_then(Result::ok).unwrap_or_default();
-    let mut message = format!("the object store answered {status}");
-    let said = plain_text(&String::from_utf8_lossy(&body));
+    let mut message = format!("{service} answered {status}");
+    let said = told(&body);
     if !said.is_empty() {
         message = format!("{message}: {said}");
     }
     let error = Error::new(http::kind_of_status(status), message)
         .retryable(later(status))
         .detail("status", status.as_u16());
-    let error = match transaction {
+    match transaction {
         Some(id) => error.detail("transaction", id),
         None => error,
-    };
-    match status.as_u16() {
-        403 => error.hint("give the user a role that may write to the account"),
-        413 | 507 => {
-            error.hint("the object store is full, over its quota, or the object too large")
-        }
-        _ => error,
+    }
+}
+
+/// What an error's body says to people: Keystone's JSON has a message, others send pages.
+fn told(body: &[u8]) -> String {
+    let json: Option<Value> = serde_json::from_slice(body).ok();
+    let message = json
+        .as_ref()
+        .and_then(|json| json.pointer("/error/message"))
+        .and_then(Value::as_str);
+    match message {
+        Some(message) => plain_text(message),
+        None => plain_text(&String::from_utf8_lossy(body)),
     }
 }
 
@@ -67,26 +75,16 @@ async fn bounded(mut response: Response, limit: usize) -> Result<(Vec<u8>, bool)
 }
 
 /// Reads a JSON document of reasonable size.
-pub(super) async fn json(response: Response) -> Result<Value> {
+pub(super) async fn json<T: DeserializeOwned>(service: &str, response: Response) -> Result<T> {
     let (body, whole) = bounded(response, JSON).await?;
     if !whole {
-        return Err(Error::new(
-            Kind::Limit,
-            "the object store's JSON is over 16 MiB",
-        ));
+        let message = format!("the answer of {service} is over 16 MiB");
+        return Err(Error::new(Kind::Limit, message));
     }
-    serde_json::from_slice(&body)
-        .map_err(|e| Error::new(Kind::Protocol, "the object store's JSON is broken").caused_by(&e))
-}
-
-/// The best digest for temporary URLs that `/info` offers.
-pub(super) fn digest(info: &Value) -> Option<Digest> {
-    let tempurl = info.get("tempurl")?;
-    match tempurl.get("allowed_digests") {
-        // Before 2.16 there was nothing to choose.
-        None => Some(Digest::Sha1),
-        Some(allowed) => Digest::choose(allowed.as_array()?.iter().filter_map(Value::as_str)),
-    }
+    serde_json::from_slice(&body).map_err(|e| {
+        let message = format!("the answer of {service} is not the JSON that was asked for");
+        Error::new(Kind::Protocol, message).caused_by(&e)
+    })
 }
 
 /// A page without its tags, in one line, cut to a readable length.
@@ -112,7 +110,6 @@ fn plain_text(page: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn shows_a_page_as_text() {
@@ -126,21 +123,9 @@ mod tests {
     }
 
     #[test]
-    fn digest_comes_from_info() {
-        for (info, expected) in [
-            (
-                json!({"tempurl": {"allowed_digests": ["sha1", "sha256"]}}),
-                Some(Digest::Sha256),
-            ),
-            (
-                json!({"tempurl": {"allowed_digests": ["sha1", "sha512"]}}),
-                Some(Digest::Sha512),
-            ),
-            (json!({"tempurl": {"allowed_digests": []}}), None),
-            (json!({"tempurl": {"methods": ["GET"]}}), Some(Digest::Sha1)),
-            (json!({"swift": {}}), None),
-        ] {
-            assert_eq!(digest(&info), expected, "{info}");
-        }
+    fn shows_the_message_of_a_json_error() {
+        let body = br#"{"error": {"code": 401, "message": "No such user.", "title": "x"}}"#;
+        assert_eq!(told(body), "No such user.");
+        assert_eq!(told(b"{\"error\": 5}"), "{\"error\": 5}");
     }
 }
