@@ -175,6 +175,9 @@ pub struct DriverInfo {
     /// The authority that signed the iLO's certificate, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ilo_ca_file: Option<PathBuf>,
+    /// SHA-256 of the one certificate that is accepted from the iLO, in hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ilo_fingerprint: Option<String>,
     /// Accepts any certificate of the iLO. Only by explicit word.
     #[serde(default)]
     pub ilo_insecure: bool,

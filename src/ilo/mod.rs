@@ -7,14 +7,16 @@
 //!
 //! iLO 5 and newer are driven over Redfish.
 
+mod address;
 mod deadline;
 pub(crate) mod mask;
 pub mod model;
 mod redfish;
 
 use crate::error::{Error, Kind, Result};
-use crate::http::Trust;
+use crate::http::{Certificate, Trust};
 use crate::secret::Secret;
+use address::Address;
 use deadline::Deadline;
 use model::{
     BootDevice, BootMode, BootOverride, Device, IloInfo, License, PostState, PowerState,
@@ -41,6 +43,23 @@ pub struct IloOptions {
     pub timeout: Duration,
 }
 
+/// The certificate that the iLO at `base_url` shows to anybody, for an operator to compare and
+/// pin.
+///
+/// # Errors
+/// `invalid` for a base URL that is not `https://host[:port]`, `unreachable`, `timeout`, or
+/// `unsupported` if no TLS version is shared.
+pub async fn certificate(base_url: &str, timeout: Duration) -> Result<Certificate> {
+    let op = "ilo.certificate";
+    let Address {
+        host,
+        port,
+        authority,
+    } = Address::parse(base_url).map_err(|e| e.op(op))?;
+    let shown = Certificate::shown_by(&host, port, timeout).await;
+    shown.map_err(|e| e.op(op).target(authority))
+}
+
 /// A connected iLO with an open session. [`close`](Self::close) it: sessions are few.
 #[derive(Debug)]
 pub struct Ilo {
@@ -59,7 +78,9 @@ impl Ilo {
     /// it is not an iLO 5 or newer, `limit` if no session is free.
     pub async fn connect(options: IloOptions) -> Result<Self> {
         let op = "ilo.connect";
-        let host = redfish::authority(&options.base_url).map_err(|e| e.op(op))?;
+        let host = Address::parse(&options.base_url)
+            .map_err(|e| e.op(op))?
+            .authority;
         match Redfish::connect(options).await {
             Ok(redfish) => Ok(Self {
                 host,

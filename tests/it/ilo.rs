@@ -10,6 +10,8 @@ mod power;
 mod refusals;
 #[cfg(test)]
 pub(crate) mod site;
+#[cfg(test)]
+mod trust;
 
 use flowrun::error::Kind;
 use flowrun::http::Trust;

@@ -11,15 +11,13 @@ mod transport;
 use super::IloOptions;
 use super::deadline::Deadline;
 use super::mask;
-use super::model::{BootMode, Device, IloInfo, License, PostState, PowerState};
+use super::model::{BootMode, Device, Dialect, IloInfo, License, PostState, PowerState};
 use crate::error::{Error, Kind, Result};
 use failure::Failure;
 use reqwest::Method;
 use serde_json::Value;
 use std::time::Duration;
 use transport::Transport;
-
-pub(super) use transport::authority;
 
 /// A logged-in iLO and where its resources are.
 #[derive(Debug)]
@@ -95,6 +93,7 @@ impl Redfish {
         let field = |pointer| documents::text(&system, pointer).to_owned();
         Ok(IloInfo {
             generation: self.generation,
+            dialect: Dialect::Redfish,
             firmware: self.firmware.clone(),
             model: field("/Model"),
             serial: field("/SerialNumber"),
@@ -105,6 +104,7 @@ impl Redfish {
             post_state: documents::post_state(&system),
             boot_mode,
             health: documents::health(&system),
+            media: self.vmedia_status().await?,
         })
     }
 

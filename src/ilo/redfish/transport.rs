@@ -5,11 +5,12 @@ use super::message::{Class, Message};
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::http;
+use crate::ilo::address::Address;
 use crate::ilo::deadline::Deadline;
 use crate::ilo::{IloOptions, mask};
 use crate::secret::Secret;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
-use reqwest::{Client, Method, StatusCode, Url};
+use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -74,39 +75,11 @@ impl std::fmt::Debug for Transport {
     }
 }
 
-/// Takes `https://host[:port]` apart and checks it.
-///
-/// # Errors
-/// `invalid` if it is anything else: a path, credentials or plain HTTP have no place in it.
-pub(in crate::ilo) fn authority(base_url: &str) -> Result<String> {
-    let url = Url::parse(base_url)
-        .ok()
-        .filter(|url| {
-            url.scheme() == "https"
-                && url.username().is_empty()
-                && url.password().is_none()
-                && url.path() == "/"
-                && url.query().is_none()
-                && url.fragment().is_none()
-        })
-        .ok_or_else(|| {
-            Error::new(
-                Kind::Invalid,
-                "the iLO's address is not of the form https://host[:port]",
-            )
-        })?;
-    let host = url.host_str().unwrap_or_default();
-    Ok(match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    })
-}
-
 impl Transport {
     pub(super) fn new(options: IloOptions) -> Result<Self> {
         Ok(Self {
             client: http::client(&options.trust, options.timeout)?,
-            base: format!("https://{}", authority(&options.base_url)?),
+            base: format!("https://{}", Address::parse(&options.base_url)?.authority),
             username: options.username,
             password: options.password,
             session: Mutex::new(Session {
@@ -437,31 +410,6 @@ mod tests {
             timeout: Duration::from_secs(1),
         })
         .unwrap()
-    }
-
-    #[test]
-    fn an_address_is_a_host_over_https() {
-        for (given, host) in [
-            ("https://10.0.0.5", "10.0.0.5"),
-            ("https://ilo.example:8443/", "ilo.example:8443"),
-            ("https://[fe80::1]:443", "[fe80::1]"),
-        ] {
-            assert_eq!(authority(given).unwrap(), host);
-        }
-        for given in [
-            "http://h",
-            "h",
-            "https://u:p@h",
-            "https://h/redfish",
-            "https://h/?a",
-            "https://",
-        ] {
-            assert_eq!(
-                authority(given).unwrap_err().kind(),
-                Kind::Invalid,
-                "{given}"
-            );
-        }
     }
 
     #[test]

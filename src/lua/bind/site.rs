@@ -1,6 +1,6 @@
 //! What primitives reach: configuration, nodes, clients.
 
-use crate::config::{Config, Node, SwiftSection};
+use crate::config::{Config, DriverInfo, Node, SwiftSection};
 use crate::engine::{Call, Handle};
 use crate::error::{Error, Kind, Result};
 use crate::http::Trust;
@@ -70,18 +70,11 @@ impl Site {
             return Ok(session.0.clone());
         }
         let info = &self.node(name)?.driver_info;
-        let trust = match (&info.ilo_ca_file, info.ilo_insecure) {
-            (_, true) => {
-                call.run.log(
-                    "warn",
-                    "",
-                    &format!("the iLO of {name} is not verified (ilo_insecure)"),
-                );
-                Trust::Insecure
-            }
-            (Some(path), false) => Trust::Ca(read_text(path)?),
-            (None, false) => Trust::System,
-        };
+        let trust = ilo_trust(info)?;
+        if matches!(trust, Trust::Insecure) {
+            let warning = format!("the iLO of {name} is not verified (ilo_insecure)");
+            call.run.log("warn", "", &warning);
+        }
         let password = std::fs::read_to_string(&info.ilo_password_file)
             .map_err(|e| Error::io(&info.ilo_password_file, "read the iLO password", &e))?;
         let address = &info.ilo_address;
@@ -102,6 +95,24 @@ impl Site {
         end_left_sessions(call, &ilo, shared).await?;
         Ok(ilo)
     }
+}
+
+/// Whom the operator trusts to be the iLO of a node; the narrowest word counts.
+fn ilo_trust(info: &DriverInfo) -> Result<Trust> {
+    Ok(match info {
+        DriverInfo {
+            ilo_fingerprint: Some(fingerprint),
+            ..
+        } => Trust::Pinned(fingerprint.parse()?),
+        DriverInfo {
+            ilo_insecure: true, ..
+        } => Trust::Insecure,
+        DriverInfo {
+            ilo_ca_file: Some(path),
+            ..
+        } => Trust::Ca(read_text(path)?),
+        _ => Trust::System,
+    })
 }
 
 /// An iLO has few sessions: those of owners that died are deleted by their successor.
