@@ -11,8 +11,12 @@ function instance_boot.prepare(node, written)
   ilo.set_one_time_boot(node, { device = "disk" })
 end
 
--- Waits until the server has left its self test for what it booted; the step around bounds it.
+-- Waits until the server has booted again; the step around bounds it. That POST is finished proves
+-- nothing, it was while the ramdisk ran: the firmware uses the one-time boot up when it boots.
 function instance_boot.wait(node)
+  while ilo.boot_device(node).enabled == "once" do
+    sleep("2s")
+  end
   local post = ilo.post_state(node)
   while post ~= "finished_post" do
     sleep("2s")

@@ -156,11 +156,11 @@ fn machine(node: &Value) {
         text("/disk/path"),
         bytes(number("/disk/allocated_bytes"))
     );
-    println!(
-        "  power     {}, {}",
-        text("/machine/power"),
-        text("/machine/post_state").replace('_', " ")
-    );
+    let (power, post) = (text("/machine/power"), text("/machine/post_state"));
+    match post {
+        "power_off" => println!("  power     {power}"),
+        _ => println!("  power     {power}, {}", post.replace('_', " ")),
+    }
 }
 
 fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
@@ -226,6 +226,9 @@ fn fetches(snapshot: &Value) {
             .get("bytes_sent")
             .and_then(Value::as_u64)
             .unwrap_or(0);
+    }
+    if objects.is_empty() {
+        return;
     }
     println!("\nfetched from the object store by temporary URL");
     for ((object, peer), (requests, sent)) in objects {
