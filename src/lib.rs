@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | 0 | [`error`] [`secret`] [`clock`] [`backoff`] [`config`] [`suggest`] | std, serde |
 //! | 1 | [`iscsi::proto`], [`image`] | bytes and files; no sockets, no clocks |
-//! | 2 | [`http`] [`iscsi`] [`ilo`] [`openstack`] [`objectstore`] [`disk`] | the network; no Lua, no journal |
+//! | 2 | [`http`] [`iscsi`] [`ilo`] [`openstack`] [`objectstore`] [`disk`] | the network; no Lua |
 //! | 3 | [`journal`] | SQLite; no protocol |
 //! | 4 | [`engine`] | runs, calls, replay, leases; sees Lua through one trait |
 //! | 5 | [`lua`] | the only module that names mlua; a thin file a primitive module in `lua::bind` |

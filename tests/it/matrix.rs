@@ -59,7 +59,6 @@ const CASES: &[Case] = &[
     ("ilo5", "ilo.sessions=expire", Done),
     ("ilo5", "ilo.login=first-refused", Fails("auth")),
     ("ilo5", "ilo.xmldata=off", Done),
-    ("ilo5", "ilo.drive=patch-only", Done),
     ("ilo5", "ilo.redfish=absent", Done),
     // Who speaks Redfish is not disturbed by these.
     ("ilo5", "ilo.ribcl=disabled", Done),
@@ -67,7 +66,7 @@ const CASES: &[Case] = &[
     ("ilo5", "ilo.ribcl=malformed", Done),
     ("ilo5", "ilo.ribcl=raw-entities", Done),
     ("ilo5", "ilo.ribcl=cut-x3", Done),
-    ("ilo5", "node.power=lost-in-write", Done),
+    ("ilo5", "node.power=lost-in-write", Fails("unreachable")),
     ("ilo5", "node.ramdisk=silent", Fails("timeout")),
     ("ilo5", "node.ramdisk=fails", Fails("refused")),
     ("ilo5", "node.disk=fails-in-write", Fails("io")),
@@ -87,6 +86,9 @@ for _, name in ipairs { \"attach_vmedia\", \"eject_vmedia\", \"set_power\", \"se
   ilo[name] = soon(ilo[name])
 end
 ";
+
+/// Faults of iLO 4 alone, for which the flow needs its dialects.
+const OF_ILO_4: [&str; 1] = ["ilo.drive=patch-only"];
 
 struct Lab {
     child: Child,
@@ -265,7 +267,8 @@ fn every_fault_has_a_case() {
     assert!(faults.len() > 30, "{out}");
     for fault in faults {
         let name = fault["name"].as_str().unwrap();
-        assert!(CASES.iter().any(|(_, known, _)| *known == name), "{name}");
+        let has_case = CASES.iter().any(|(_, known, _)| *known == name);
+        assert!(has_case || OF_ILO_4.contains(&name), "{name}");
         for part in ["what", "source"] {
             assert!(!fault[part].as_str().unwrap().is_empty(), "{name}");
         }
