@@ -18,7 +18,7 @@ function instance_boot.wait(node)
     sleep("2s")
   end
   local post = ilo.post_state(node)
-  while post ~= "finished_post" do
+  while post ~= "finished_post" and post ~= "unknown" do -- RIBCL does not tell the POST
     sleep("2s")
     post = ilo.post_state(node)
   end

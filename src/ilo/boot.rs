@@ -41,7 +41,9 @@ impl Client {
                 .await
             {
                 let message = format!("the iLO took the one-time boot but shows {shown:?}");
-                return Err(Error::new(Kind::Timeout, message).retryable(true));
+                return Err(Error::new(Kind::Timeout, message).retryable(true).hint(
+                    "set it in the iLO's web page; if that does not hold either, reset the iLO",
+                ));
             }
         }
     }

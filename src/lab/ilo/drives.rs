@@ -128,7 +128,7 @@ impl State {
                 self.eject(device);
                 continue;
             }
-            drive.eject_on_reset = drive.option == BootOption::Once && drive.image.is_some();
+            drive.eject_on_reset = drive.option == BootOption::Once && drive.is_taken();
             if drive.option == BootOption::Once {
                 drive.option = BootOption::Never;
             }
@@ -244,7 +244,8 @@ impl Machine {
     pub(super) fn arm(&self, device: Device, option: BootOption) -> Result<(), Refusal> {
         let mut state = self.shared.state();
         let drive = state.drive(device);
-        if drive.image.is_none() {
+        // ilorest arms right after the insert, when the image is still being opened.
+        if !drive.is_taken() {
             return Err(Refusal::DriveEmpty);
         }
         drive.option = option;

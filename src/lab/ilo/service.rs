@@ -39,7 +39,8 @@ impl Machine {
                 "<?xml version=\"1.0\"?>\r\n<RIMP>\r\n<HSI>\r\n<SBSN>{serial}</SBSN>\r\n\
                  <SPN>{}</SPN>\r\n<UUID>{serial}</UUID>\r\n<SP>1</SP>\r\n\
                  <cUUID>{uuid}</cUUID>\r\n\
-                 <VIRTUAL>\r\n<STATE>Inactive</STATE>\r\n<VID>\r\n<BSN></BSN>\r\n<cUUID></cUUID>\r\n\
+                 <VIRTUAL>\r\n<STATE>Inactive</STATE>\r\n<VID>\r\n<BSN></BSN>\r\n\
+                 <cUUID></cUUID>\r\n\
                  </VID>\r\n</VIRTUAL>\r\n</HSI>\r\n<MP>\r\n<ST>1</ST>\r\n\
                  <PN>Integrated Lights-Out {number} (iLO {number})</PN>\r\n<FWRI>{}</FWRI>\r\n\
                  <SN>ILO{serial}</SN>\r\n\

@@ -146,10 +146,14 @@ impl Machine {
                 true
             });
         }
-        let basic = headers
-            .get(AUTHORIZATION)
-            .and_then(|v| v.to_str().ok()?.strip_prefix("Basic "));
-        let decoded = basic.and_then(|text| String::from_utf8(STANDARD.decode(text).ok()?).ok());
+        // The scheme has no case (RFC 9110, 11.1); proliantutils says BASIC.
+        let given = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let basic = given
+            .and_then(|text| text.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+        let decoded = basic
+            .map(|(_, text)| text)
+            .and_then(|text| String::from_utf8(STANDARD.decode(text).ok()?).ok());
         let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
         pair.is_some_and(|(user, password)| self.knows(user, password))
     }
