@@ -1,6 +1,7 @@
 //! HTTP routes. A one-shot run carries the same listener for its callback as a server does.
 
 mod callback;
+pub mod listener;
 
 use crate::journal::Journal;
 use axum::Router;

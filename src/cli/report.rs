@@ -83,11 +83,14 @@ fn result(value: &Value) {
         bytes(number("/written/verified_bytes").unwrap_or(0)),
         text("/written/digest").get(..16).unwrap_or_default()
     );
+    let post = match text("/booted/post_state") {
+        "unknown" => "used up its one-time boot".to_owned(),
+        told => told.replace('_', " "),
+    };
     println!(
-        "  booted    from disk {} ({}), {}, power {}",
+        "  booted    from disk {} ({}), {post}, power {}",
         text("/written/layout/disk_identifier"),
         text("/written/layout/label"),
-        text("/booted/post_state").replace('_', " "),
         text("/booted/power_state")
     );
 }

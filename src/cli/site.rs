@@ -1,11 +1,9 @@
 //! The site a command works on: the configured one, or a simulated one.
 
 use super::args::Cli;
-use crate::api;
 use crate::config::{Config, SecretSource, SwiftSection};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::http::server::{Identity, ServerHandle, serve_tls};
 use crate::lab::site::{Site as Lab, SiteOptions};
 use crate::lua::LuaRuntime;
 use crate::lua::bind::{Site, registry};
@@ -13,7 +11,7 @@ use crate::lua::spec::Registry;
 use crate::secret::Secret;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Most nodes that a run starts a lab with.
@@ -74,53 +72,6 @@ impl Ground {
             lab,
         })
     }
-
-    /// Listens for callbacks, if the configuration says where. Another flowrun of this site may
-    /// hold the port: it keeps callbacks in the same journal.
-    pub(super) fn listen(&self) -> Result<Option<ServerHandle>> {
-        let api = &self.config.api;
-        let Some(address) = api.listen else {
-            return Ok(None);
-        };
-        let (Some(cert), Some(key)) = (&api.tls_cert, &api.tls_key) else {
-            return Err(Error::new(
-                Kind::Invalid,
-                "api.listen needs tls_cert and tls_key",
-            ));
-        };
-        let listener = match std::net::TcpListener::bind(address) {
-            Ok(listener) => listener,
-            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
-                tracing::info!(%address, "another process listens for callbacks");
-                return Ok(None);
-            }
-            Err(e) => {
-                return Err(Error::new(Kind::Io, format!("cannot listen on {address}"))
-                    .caused_by(&e)
-                    .hint("change [api] listen"));
-            }
-        };
-        let identity = Identity {
-            cert_pem: read(cert)?,
-            key_pem: Secret::new(read(key)?),
-        };
-        let uuids = self
-            .config
-            .nodes
-            .values()
-            .map(|node| node.uuid.clone())
-            .collect();
-        serve_tls(
-            listener,
-            api::router(self.engine.journal().clone(), uuids),
-            &identity,
-        )
-        .map(Some)
-    }
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", &e))
 }
 
 pub(super) fn configured(cli: &Cli) -> Result<Config> {

@@ -3,6 +3,7 @@
 use super::args::{Cli, Run};
 use super::site::{Ground, state_dir};
 use super::{Exit, follow, format};
+use crate::api::listener::{self, Listener};
 use crate::engine::{self, NewScript, Script, Started};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Bundle, Journal, RunRecord};
@@ -23,7 +24,7 @@ pub(super) async fn run(cli: &Cli, args: &Run) -> Result<Exit> {
         eprint!("{}", format::error(e, Some(&bundle), format::colours()));
     })?;
     announce(cli, &ground, &bundle, &entry, &args.node, &params)?;
-    let listener = ground.listen()?;
+    let listener = listen(&ground)?;
     let story = follow::Story::begin(cli, &ground, args.node.len());
     let mut started = Vec::new();
     let mut refused = None;
@@ -64,6 +65,17 @@ fn prepare(
     let action = info.action(action)?;
     let params = info.params(params)?;
     Ok((info.name, action, params))
+}
+
+fn listen(ground: &Ground) -> Result<Listener> {
+    let listener = listener::listen(&ground.config, ground.engine.journal())?;
+    if listener.is_waiting() {
+        eprintln!(
+            "the address of [api] listen is taken: callbacks go to whoever holds it, which should \
+             be a flowrun of this site"
+        );
+    }
+    Ok(listener)
 }
 
 /// Says which file is used and what it will destroy.
@@ -113,7 +125,7 @@ pub(super) async fn finish(
 pub(super) async fn resume(cli: &Cli, prefix: &str, cancel: bool) -> Result<Exit> {
     let record = Journal::open(&state_dir(cli)?)?.find_run(prefix).await?;
     let ground = Ground::open(cli, std::slice::from_ref(&record.node), &[]).await?;
-    let listener = ground.listen()?;
+    let listener = listen(&ground)?;
     let story = follow::Story::begin(cli, &ground, 1);
     let started = ground.engine.resume(record, cancel).await?;
     let exit = finish(cli, &ground, story, vec![started]).await?;

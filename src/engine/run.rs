@@ -146,7 +146,8 @@ impl Run {
         deadline_ms: Option<u64>,
     ) -> Result<Reply> {
         let busy = self.watch.call_begins();
-        let deadline = sleep_until_ms(deadline_ms);
+        // A primitive that watches its deadline names the cause; this is for those that do not.
+        let deadline = sleep_until_ms(deadline_ms.map(|at| at.saturating_add(GRACE_MS)));
         let branch = request.branch.clone().unwrap_or_default();
         let outcome = tokio::select! {
             biased;
@@ -557,6 +558,9 @@ pub fn cancelled() -> Error {
 fn branch_cancelled() -> Error {
     Error::new(Kind::Cancelled, "another branch failed first")
 }
+
+/// How long a call may take to say what it waited for in vain.
+const GRACE_MS: u64 = 1000;
 
 fn overdue(request: &CallRequest) -> Error {
     let what = match &request.deadline {

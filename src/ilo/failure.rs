@@ -51,6 +51,8 @@ pub(super) enum Class {
     Unlicensed,
     /// This firmware or server does not have it.
     Unsupported,
+    /// RIBCL is switched off.
+    Disabled,
     /// No such resource.
     NotFound,
     /// Power is not as the action needs it.
@@ -71,7 +73,7 @@ impl Class {
         match self {
             Self::Login | Self::Permission => Kind::Auth,
             Self::SessionLimit => Kind::Limit,
-            Self::Unlicensed | Self::Unsupported => Kind::Unsupported,
+            Self::Unlicensed | Self::Unsupported | Self::Disabled => Kind::Unsupported,
             Self::NotFound => Kind::NotFound,
             Self::WrongState | Self::Busy | Self::MediaPresent | Self::NoMedia => Kind::Conflict,
             Self::BadRequest => Kind::Invalid,
@@ -87,6 +89,7 @@ impl Class {
             Self::Permission => "give the account the privilege in the iLO's user administration",
             Self::SessionLimit => "close open sessions of the iLO, or wait until idle ones expire",
             Self::Unlicensed => "install an iLO Advanced licence",
+            Self::Disabled => "switch RIBCL on in the iLO's access settings",
             Self::WrongState => "read the power state and act on what it is now",
             Self::Busy => "the server may be in POST; try again when it is off or has finished",
             Self::MediaPresent => "a medium is connected, perhaps from a remote console: eject it",

@@ -17,7 +17,7 @@ const CODES: [(u16, Class); 9] = [
 ];
 
 /// Parts of texts in lower case; the first that fits decides.
-const TEXTS: [(&str, Class); 13] = [
+const TEXTS: [(&str, Class); 14] = [
     ("licens", Class::Unlicensed),
     ("licenc", Class::Unlicensed),
     ("already connected", Class::MediaPresent),
@@ -25,11 +25,12 @@ const TEXTS: [(&str, Class); 13] = [
     ("post in progress", Class::Busy),
     ("in post", Class::Busy),
     ("open for writing", Class::Busy),
+    ("busy", Class::Busy),
     ("privilege", Class::Permission),
     ("powered off", Class::WrongState),
     ("not supported", Class::Unsupported),
     ("syntax error", Class::Unsupported),
-    ("ribcli is disabled", Class::Unsupported),
+    ("ribcli is disabled", Class::Disabled),
     ("login", Class::Login),
 ];
 

@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 /// Pause between attempts, as HPE's own clients have it.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Attempts at a request that brought nothing back, unless a deadline counts.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 4;
 
 /// An iLO and an account.
 pub(super) struct Transport {

@@ -90,7 +90,10 @@ impl Machine {
         }
         let answer = match *method {
             _ if reading => resource.as_ref().and_then(|r| {
-                let document = self.document(r)?;
+                let mut document = self.document(r)?;
+                if self.shared.state().has(Fault::NoRedfish) {
+                    style::below_rest(&mut document);
+                }
                 Some(Answer::document(document).with(ALLOW, r.allowed()))
             }),
             Method::DELETE => resource.as_ref().and_then(|r| self.delete(r)),
@@ -179,7 +182,11 @@ impl Machine {
         let id = format!("{username}{}", digits.get(..16).unwrap_or_default());
         let token = Uuid::new_v4().simple().to_string();
         // The host is missing, as on a real one.
-        let location = format!("https://{ROOT}/SessionService/Sessions/{id}/");
+        let root = match state.has(Fault::NoRedfish) {
+            true => REST_ROOT,
+            false => ROOT,
+        };
+        let location = format!("https://{root}/SessionService/Sessions/{id}/");
         state.sessions.push(Session {
             id,
             token: Secret::new(token.as_str()),

@@ -198,6 +198,18 @@ fn path_of(link: &Value) -> Option<String> {
     Some(path.replacen("/rest/v1", "/redfish/v1", 1))
 }
 
+/// Links of an iLO that knows nothing of Redfish yet.
+pub(super) fn below_rest(value: &mut Value) {
+    match value {
+        Value::String(text) if text.starts_with("/redfish/v1") => {
+            *text = text.replacen("/redfish/v1", "/rest/v1", 1);
+        }
+        Value::Array(items) => items.iter_mut().for_each(below_rest),
+        Value::Object(members) => members.values_mut().for_each(below_rest),
+        _ => {}
+    }
+}
+
 /// `href` becomes `@odata.id`, wherever it stands.
 fn redfish_links(value: Value) -> Value {
     match value {
