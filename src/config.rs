@@ -232,7 +232,7 @@ pub struct DriverInfo {
 }
 
 /// Keys of `instance_info` that mean something.
-const INSTANCE_INFO: [&str; 12] = [
+const INSTANCE_INFO: [&str; 13] = [
     "image_source",
     "image_checksum",
     "image_format",
@@ -244,6 +244,7 @@ const INSTANCE_INFO: [&str; 12] = [
     "preserve_ephemeral",
     "configdrive",
     "disk_is_zero",
+    "fit_gpt",
     "capabilities",
 ];
 

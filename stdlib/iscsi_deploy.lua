@@ -39,19 +39,22 @@ local function capability(node, name)
 end
 
 -- A partition image is a file system alone and gets partitions around it; a whole-disk image
--- brings its own. Content decides unless the node says `image_type`.
+-- brings its own. The node says which in `image_type`; if it does not, its `root_gb` means that a
+-- file system alone is to get partitions. Every other image is written as it is.
 local function write(node, lun, img)
   local info = node.instance_info
-  if (info.image_type or img.kind) ~= "partition" then
+  local kind = info.image_type or (info.root_gb and img.kind) or "whole-disk"
+  if kind == "partition" and not info.root_gb then
+    fail("invalid", node.name .. " lacks instance_info.root_gb, which a partition image needs",
+      "add it to the node in flowrun.toml, or give it with --set")
+  end
+  if kind ~= "partition" then
     return disk.write_whole_disk_image(lun, {
       image = img,
       configdrive = info.configdrive,
       disk_is_zero = info.disk_is_zero,
+      fit_gpt = info.fit_gpt,
     })
-  end
-  if not info.root_gb then
-    fail("invalid", node.name .. " lacks instance_info.root_gb, which a partition image needs",
-      "add it to the node in flowrun.toml, or give it with --set")
   end
   return disk.write_partition_image(lun, {
     image = img,

@@ -13,6 +13,8 @@ use uuid::Uuid;
 pub struct WholeDisk {
     /// Content of a config drive partition at the disk's end; empty for none.
     pub configdrive: Vec<u8>,
+    /// Moves the second copy of a GPT to the disk's end; a config drive needs it.
+    pub fit_gpt: bool,
     /// Names the partition that is added; the same for every attempt.
     pub identity: Uuid,
 }
@@ -38,7 +40,7 @@ impl std::ops::Deref for WholeDiskWritten {
 const HEAD_BYTES: usize = 1 << 20;
 
 /// Writes a whole-disk image from sector 0 and flushes. Holes of the image become zeros on the
-/// disk; the second copy of a GPT moves to the disk's end, where old tables are wiped.
+/// disk, and old tables at its end are wiped.
 ///
 /// # Errors
 /// `limit` if the image is larger than the disk; those of [`whole_disk_table`]; else the first
@@ -70,7 +72,9 @@ pub async fn write_whole_disk_image(
     }];
     let (mut overlays, mut disk_identifier) = (Vec::new(), String::new());
     if let Some(table) = table {
-        overlays = table.overlays;
+        if whole.fit_gpt || !whole.configdrive.is_empty() {
+            overlays = table.overlays;
+        }
         disk_identifier = table.disk_identifier;
         if let Some((offset, bytes)) = table.configdrive {
             segments.push(Segment::zeros(offset, bytes));

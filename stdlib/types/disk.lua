@@ -49,9 +49,9 @@ function disk.verify(lun, o) end
 ---@return Written # what was written
 function disk.write_partition_image(lun, o) end
 
----Writes an image from sector 0, holes as zeros, its second GPT at the end; flushes.
+---Writes an image from sector 0, holes as zeros, wipes old tables at the end; flushes.
 ---    disk.write_whole_disk_image(lun, { image = img }).data_bytes   --> 67108864
 ---@param lun Session as `iscsi.login` returns it
----@param o { image: Image, configdrive?: string, disk_is_zero?: boolean }
+---@param o { image: Image, configdrive?: string, disk_is_zero?: boolean, fit_gpt?: boolean }
 ---@return Written # what was written
 function disk.write_whole_disk_image(lun, o) end

@@ -154,39 +154,16 @@ impl LabUp {
         self.path("images/lab-image.raw")
     }
 
-    /// The image is on the disk; its partition table knows the larger disk's end.
     pub(crate) fn disk_is_right(&self, image: &Path, format: &str) {
         let disk = self.path("nodes/lab-1/disk.raw");
-        let size = |format: &str, path: &Path| {
-            let output = Command::new("qemu-img")
-                .args(["info", "--output=json", "-f", format])
-                .arg(path)
-                .output()
-                .expect("qemu-img is needed; tests/run.sh installs it");
-            let info: Value = serde_json::from_slice(&output.stdout).unwrap();
-            info["virtual-size"].as_u64().unwrap()
-        };
-        let bytes = size(format, image) - (1 << 20);
-        // Without the table's MiB.
-        let part = |format: &str, path: &Path| {
-            format!(
-                "driver=raw,offset=1048576,size={bytes},file.driver={format},\
-                file.file.driver=file,file.file.filename={}",
-                path.display()
-            )
-        };
         let output = Command::new("qemu-img")
-            .args(["compare", "--image-opts", &part(format, image)])
-            .arg(part("raw", &disk))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", text(&output));
-        let output = Command::new("/usr/sbin/sgdisk")
-            .arg("-v")
+            .args(["compare", "-f", format, "-F", "raw"])
+            .arg(image)
             .arg(&disk)
-            .output();
-        let said = text(&output.expect("sgdisk is needed; tests/run.sh installs it"));
-        assert!(said.contains("No problems found"), "{said}");
+            .output()
+            .expect("qemu-img is needed; tests/run.sh installs it");
+        // The disk is larger than the image; what follows reads as zeros.
+        assert!(output.status.success(), "{}", text(&output));
     }
 
     /// Nothing attached, uploaded or powered is left behind by a run that did not finish.
@@ -463,7 +440,9 @@ fn real_images_with_holes_end_identical_on_the_disk() {
         "qemu-img create -q -f raw real.raw 2G && mke2fs -q -t ext4 -d /usr/include \
         -E offset=1048576 real.raw 1900M",
     );
-    sh("printf 'label: gpt\\n2048,3891200,L\\n' | sfdisk -q --no-reread real.raw");
+    sh(
+        "printf 'label: gpt\\n2048,3891200,L\\n3893248,65536,U\\n' | sfdisk -q --no-reread real.raw",
+    );
     sh("qemu-img convert -f raw -O qcow2 real.raw real.qcow2");
     for (file, format) in [("real.raw", "raw"), ("real.qcow2", "qcow2")] {
         scribble(&lab.path("nodes/lab-1/disk.raw"));
@@ -471,7 +450,7 @@ fn real_images_with_holes_end_identical_on_the_disk() {
         let set = format!("instance_info.image_source={}", image.display());
         let output = lab.deploy(&["--set", &set]).output().unwrap();
         let said = text(&output);
-        assert!(said.contains("verified"), "{said}");
+        assert_eq!(code(&output), 0, "{said}");
         lab.disk_is_right(&image, format);
     }
     assert!(raw.is_file());

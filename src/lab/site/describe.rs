@@ -82,7 +82,6 @@ fn node(ground: &Ground, server: &Server) -> Value {
         "instance_info": {
             "image_source": ground.media.image,
             "image_checksum": ground.media.image_sha256,
-            "root_gb": 1,
         },
         "address": server.address,
         "disk": server.node.disk_path(),

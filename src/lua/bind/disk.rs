@@ -140,13 +140,20 @@ struct WriteWhole {
     image: Image,
     configdrive: Option<PathBuf>,
     disk_is_zero: bool,
+    fit_gpt: bool,
 }
 
 fn whole_disk(registry: &mut Registry, feeds: Feeds) {
     registry.add(
         writing(
             "write_whole_disk_image",
-            "Writes an image from sector 0, holes as zeros, its second GPT at the end; flushes.",
+            "Writes an image from sector 0, holes as zeros, wipes old tables at the end; flushes.",
+        )
+        .default(
+            "fit_gpt",
+            Ty::Boolean,
+            false,
+            "moves the second copy of a GPT to the disk's end; a config drive needs it",
         )
         .error(
             Kind::Unsupported,
@@ -160,6 +167,7 @@ fn whole_disk(registry: &mut Registry, feeds: Feeds) {
                 let source = args.image.open().await?;
                 let whole = WholeDisk {
                     configdrive: load(args.configdrive).await?,
+                    fit_gpt: args.fit_gpt,
                     identity: identity(&call),
                 };
                 let options = WriteOptions {

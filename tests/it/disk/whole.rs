@@ -15,6 +15,7 @@ async fn write(lun: &FileLun, image: &Path, configdrive: &[u8]) -> Result<WholeD
     let source = Arc::new(ImageSource::open(image, None)?);
     let whole = WholeDisk {
         configdrive: configdrive.to_vec(),
+        fit_gpt: true,
         identity: uuid::Uuid::new_v4(),
     };
     let done = write_whole_disk_image(lun, source, &whole, &WriteOptions::default()).await?;
