@@ -11,6 +11,8 @@ mod power;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod ribcl_replay;
+#[cfg(test)]
 pub(crate) mod site;
 #[cfg(test)]
 mod trust;
