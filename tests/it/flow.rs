@@ -593,7 +593,11 @@ fn what_an_ilo_refuses_ends_the_run_and_leaves_nothing() {
 fn the_example_runs() {
     let output = run(&["examples/health.lua", "--node", "lab-1", "--lab"]);
     assert_eq!(code(&output), 0, "{}", text(&output));
-    assert!(text(&output).contains("lab-1 is a ProLiant"), "{}", text(&output));
+    assert!(
+        text(&output).contains("lab-1 is a ProLiant"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]

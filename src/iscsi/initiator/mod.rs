@@ -2,8 +2,13 @@
 
 mod discovery;
 mod driver;
+mod fence;
+mod line;
 mod login;
+mod open;
+mod pieces;
 mod probe;
+mod recovery;
 mod session;
 
 pub use discovery::discover;

@@ -88,6 +88,22 @@ pub enum Cdb {
         /// How many; 0 means up to the end.
         blocks: u32,
     },
+    /// What is known of persistent reservations.
+    PersistentReserveIn {
+        /// SERVICE ACTION, of [`super::reservation::read`].
+        action: u8,
+        /// Bytes wanted at most.
+        allocation: u16,
+    },
+    /// Change persistent reservations.
+    PersistentReserveOut {
+        /// SERVICE ACTION, of [`super::reservation::change`].
+        action: u8,
+        /// SCOPE and TYPE; scope 0 is the unit.
+        kind: u8,
+        /// Length of the parameter list in bytes.
+        length: u32,
+    },
 }
 
 mod opcode {
@@ -105,6 +121,8 @@ mod opcode {
     pub(super) const WRITE_SAME_10: u8 = 0x41;
     pub(super) const UNMAP: u8 = 0x42;
     pub(super) const MODE_SENSE_10: u8 = 0x5a;
+    pub(super) const PERSISTENT_RESERVE_IN: u8 = 0x5e;
+    pub(super) const PERSISTENT_RESERVE_OUT: u8 = 0x5f;
     pub(super) const READ_16: u8 = 0x88;
     pub(super) const WRITE_16: u8 = 0x8a;
     pub(super) const SYNCHRONIZE_CACHE_16: u8 = 0x91;
@@ -119,7 +137,7 @@ mod opcode {
 const READ_CAPACITY_16: u8 = 0x10;
 
 impl Cdb {
-    /// The bytes, in the form that holds 64-bit block addresses where there is a choice.
+    /// The bytes, in the shortest common form: old units have only the ten-byte ones.
     #[must_use]
     pub fn encode(self) -> [u8; 16] {
         let mut cdb = [0; 16];
@@ -157,9 +175,11 @@ impl Cdb {
                 cdb[..3].copy_from_slice(&[opcode::REPORT_LUNS, 0, select]);
                 cdb[6..10].copy_from_slice(&allocation.to_be_bytes());
             }
-            Self::Read { lba, blocks } => cdb = long(opcode::READ_16, lba, blocks),
+            Self::Read { lba, blocks } => {
+                cdb = short_or_long(opcode::READ_10, opcode::READ_16, lba, blocks);
+            }
             Self::Write { lba, blocks, force } => {
-                cdb = long(opcode::WRITE_16, lba, blocks);
+                cdb = short_or_long(opcode::WRITE_10, opcode::WRITE_16, lba, blocks);
                 cdb[1] = u8::from(force) << 3;
             }
             Self::WriteSame {
@@ -175,16 +195,21 @@ impl Cdb {
                 cdb[0] = opcode::UNMAP;
                 cdb[7..9].copy_from_slice(&length.to_be_bytes());
             }
-            // The short form is the one that every disk has.
             Self::SynchronizeCache { lba, blocks } => {
-                match (u32::try_from(lba), u16::try_from(blocks)) {
-                    (Ok(lba), Ok(blocks)) => {
-                        cdb[0] = opcode::SYNCHRONIZE_CACHE_10;
-                        cdb[2..6].copy_from_slice(&lba.to_be_bytes());
-                        cdb[7..9].copy_from_slice(&blocks.to_be_bytes());
-                    }
-                    _ => cdb = long(opcode::SYNCHRONIZE_CACHE_16, lba, blocks),
-                }
+                let (short, long) = (opcode::SYNCHRONIZE_CACHE_10, opcode::SYNCHRONIZE_CACHE_16);
+                cdb = short_or_long(short, long, lba, blocks);
+            }
+            Self::PersistentReserveIn { action, allocation } => {
+                cdb[..2].copy_from_slice(&[opcode::PERSISTENT_RESERVE_IN, action]);
+                cdb[7..9].copy_from_slice(&allocation.to_be_bytes());
+            }
+            Self::PersistentReserveOut {
+                action,
+                kind,
+                length,
+            } => {
+                cdb[..3].copy_from_slice(&[opcode::PERSISTENT_RESERVE_OUT, action, kind]);
+                cdb[5..9].copy_from_slice(&length.to_be_bytes());
             }
         }
         cdb
@@ -223,6 +248,15 @@ impl Cdb {
             opcode::UNMAP if cdb[1] & 0x01 != 0 => return Err(Sense::INVALID_FIELD_IN_CDB),
             opcode::UNMAP => Self::Unmap {
                 length: be16(&cdb[7..9]),
+            },
+            opcode::PERSISTENT_RESERVE_IN => Self::PersistentReserveIn {
+                action: cdb[1] & 0x1f,
+                allocation: be16(&cdb[7..9]),
+            },
+            opcode::PERSISTENT_RESERVE_OUT => Self::PersistentReserveOut {
+                action: cdb[1] & 0x1f,
+                kind: cdb[2],
+                length: be32(&cdb[5..9]),
             },
             _ => return Self::decode_medium(cdb),
         })
@@ -304,6 +338,18 @@ fn long(opcode: u8, lba: u64, length: u32) -> [u8; 16] {
     cdb
 }
 
+/// The ten-byte form where address and length fit it, else the 16-byte one.
+fn short_or_long(short: u8, large: u8, lba: u64, blocks: u32) -> [u8; 16] {
+    let (Ok(lba_32), Ok(blocks_16)) = (u32::try_from(lba), u16::try_from(blocks)) else {
+        return long(large, lba, blocks);
+    };
+    let mut cdb = [0; 16];
+    cdb[0] = short;
+    cdb[2..6].copy_from_slice(&lba_32.to_be_bytes());
+    cdb[7..9].copy_from_slice(&blocks_16.to_be_bytes());
+    cdb
+}
+
 /// The operation code and ALLOCATION LENGTH of MODE SENSE.
 fn set_mode_allocation(cdb: &mut [u8; 16], ten: bool, allocation: u16) {
     if ten {
@@ -365,7 +411,30 @@ mod tests {
     /// If this fails do not change the test.
     #[test]
     fn on_the_wire() {
-        let table: [(Cdb, [u8; 16]); 9] = [
+        let table: [(Cdb, [u8; 16]); 12] = [
+            (
+                Cdb::Write {
+                    lba: 0x0102_0304,
+                    blocks: 0x0506,
+                    force: false,
+                },
+                [0x2a, 0, 1, 2, 3, 4, 0, 5, 6, 0, 0, 0, 0, 0, 0, 0],
+            ),
+            (
+                Cdb::PersistentReserveIn {
+                    action: 1,
+                    allocation: 0x0102,
+                },
+                [0x5e, 1, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0],
+            ),
+            (
+                Cdb::PersistentReserveOut {
+                    action: 5,
+                    kind: 5,
+                    length: 24,
+                },
+                [0x5f, 5, 5, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0],
+            ),
             (
                 Cdb::Inquiry {
                     page: Some(0xb2),
@@ -491,7 +560,7 @@ mod tests {
             cdb[..3].copy_from_slice(&first);
             Cdb::decode(&cdb)
         };
-        assert_eq!(decode([0x5e, 0, 0]), Err(Sense::INVALID_OPERATION_CODE)); // PR IN
+        assert_eq!(decode([0xa4, 0, 0]), Err(Sense::INVALID_OPERATION_CODE)); // MAINTENANCE OUT
         assert_eq!(decode([0x28, 0x20, 0]), Err(Sense::INVALID_FIELD_IN_CDB)); // RDPROTECT
         assert_eq!(decode([0x9e, 0x12, 0]), Err(Sense::INVALID_FIELD_IN_CDB)); // GET LBA STATUS
         assert_eq!(decode([0x12, 0x00, 0x80]), Err(Sense::INVALID_FIELD_IN_CDB)); // no EVPD
