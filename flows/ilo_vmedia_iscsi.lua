@@ -29,13 +29,16 @@ local function deploy(_, node, p)
     return iscsi_deploy.continue_deploy(node, target, img) -- written, flushed, read back
   end, { timeout = "90m" })
 
-  local booted = step("boot instance", function()
+  step("boot instance", function()
     vmedia_boot.cleanup(node)
     instance_boot.prepare(node, written)
     if not ramdisk.done(target) then
       log.warn("the ramdisk did not listen on port 10000; the data is verified, so reset")
       power.reboot(node)
     end
+  end, { timeout = "5m" })
+
+  local booted = step("wait for instance", function()
     return instance_boot.wait(node)
   end, { timeout = "20m" })
 

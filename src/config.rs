@@ -1,5 +1,10 @@
 //! `flowrun.toml`: the site and its nodes, valid once it is loaded.
 
+mod clouds;
+mod openstack;
+
+pub use openstack::{GlanceSection, KeystoneSection, SwiftSection, TempUrlKeyOwner};
+
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use crate::suggest::near;
@@ -17,12 +22,20 @@ pub struct Config {
     pub site: SiteSection,
     /// The callback listener.
     pub api: ApiSection,
-    /// The object store.
+    /// OpenStack's Keystone, and through it the other services.
+    pub keystone: Option<KeystoneSection>,
+    /// The object store; absent, with `[keystone]`: the one in its catalogue.
     pub swift: Option<SwiftSection>,
+    /// The image service of Keystone's catalogue.
+    pub glance: GlanceSection,
     /// Container for floppies and boot ISOs.
     pub swift_ilo_container: Container,
     /// How long floppies and their URLs live, in minutes, as in the specification.
     pub deploy_helper_images_ttl: Minutes,
+    /// Where the loaders of boot ISOs are.
+    pub boot_loaders: BootLoadersSection,
+    /// Where images are kept that were fetched.
+    pub image_cache: ImageCacheSection,
     /// What `http.*` may reach.
     pub http: HttpSection,
     /// Secrets that flows may use, by name.
@@ -80,20 +93,52 @@ pub struct ApiSection {
     pub ca_file: Option<PathBuf>,
 }
 
-/// `[swift]`
+/// `[image_cache]`
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SwiftSection {
-    /// `https://host/auth/v1.0`.
-    pub auth_url: String,
-    /// Often `account:user`.
-    pub user: String,
-    /// Where the user's key is.
-    pub key: SecretSource,
-    /// Signs temporary URLs; absent: the account's own key.
-    pub temp_url_key: Option<SecretSource>,
-    /// The authority that signed the server's certificate, PEM; absent: the system's.
-    pub ca_file: Option<PathBuf>,
+#[serde(deny_unknown_fields, default)]
+pub struct ImageCacheSection {
+    /// Its folder; absent: `images` in the state folder.
+    pub dir: Option<PathBuf>,
+    /// Size of all images together, in MiB; what is not in use is evicted.
+    pub size_mb: u64,
+    /// How long an image stays that nobody uses, in minutes.
+    pub ttl_minutes: u64,
+}
+
+/// Ironic's `image_cache_size` and `image_cache_ttl`.
+impl Default for ImageCacheSection {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            size_mb: 20_480,
+            ttl_minutes: 10_080,
+        }
+    }
+}
+
+/// `[boot_loaders]`; the defaults are where Debian's packages put them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BootLoadersSection {
+    /// ISOLINUX, `isolinux.bin`.
+    pub isolinux: PathBuf,
+    /// Its `ldlinux.c32`, of the same release.
+    pub ldlinux: PathBuf,
+    /// GRUB for UEFI, built for CDs; the signed one if there is a shim.
+    pub grub: PathBuf,
+    /// shim, for UEFI Secure Boot; absent: firmware starts GRUB itself.
+    pub shim: Option<PathBuf>,
+}
+
+impl Default for BootLoadersSection {
+    fn default() -> Self {
+        Self {
+            isolinux: "/usr/lib/ISOLINUX/isolinux.bin".into(),
+            ldlinux: "/usr/lib/syslinux/modules/bios/ldlinux.c32".into(),
+            grub: "/usr/lib/grub/x86_64-efi/monolithic/gcdx64.efi".into(),
+            shim: None,
+        }
+    }
 }
 
 /// `[http]`
@@ -175,6 +220,9 @@ pub struct DriverInfo {
     /// The authority that signed the iLO's certificate, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ilo_ca_file: Option<PathBuf>,
+    /// SHA-256 of the one certificate that is accepted from the iLO, in hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ilo_fingerprint: Option<String>,
     /// Accepts any certificate of the iLO. Only by explicit word.
     #[serde(default)]
     pub ilo_insecure: bool,
@@ -184,14 +232,18 @@ pub struct DriverInfo {
 }
 
 /// Keys of `instance_info` that mean something.
-const INSTANCE_INFO: [&str; 8] = [
+const INSTANCE_INFO: [&str; 12] = [
     "image_source",
     "image_checksum",
     "image_format",
+    "image_type",
     "root_gb",
     "swap_mb",
     "ephemeral_gb",
     "ephemeral_format",
+    "preserve_ephemeral",
+    "configdrive",
+    "disk_is_zero",
     "capabilities",
 ];
 
@@ -230,6 +282,18 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
+        if let Some(swift) = &self.swift {
+            let login = [
+                swift.auth_url.is_some(),
+                swift.user.is_some(),
+                swift.key.is_some(),
+            ];
+            let given = login.iter().filter(|given| **given).count();
+            if given != 3 && (given > 0 || self.keystone.is_none()) {
+                return Err(Error::new(Kind::Invalid, "[swift] is not complete")
+                    .hint("give auth_url, user and key, or none of them and [keystone]"));
+            }
+        }
         for (name, node) in &self.nodes {
             if uuid::Uuid::parse_str(&node.uuid).is_err() {
                 let message = format!("nodes.{name}.uuid: {:?} is not a UUID", node.uuid);

@@ -21,8 +21,8 @@
 //! | level | modules | knows |
 //! |---|---|---|
 //! | 0 | [`error`] [`secret`] [`clock`] [`backoff`] [`config`] [`suggest`] | std, serde |
-//! | 1 | [`iscsi::proto`], [`image`] | bytes and files; no sockets, no clocks |
-//! | 2 | [`http`] [`iscsi`] [`ilo`] [`openstack`] [`objectstore`] [`disk`] | the network; no Lua, no journal |
+//! | 1 | [`iscsi::proto`] [`image`] [`disk::plan`] | bytes and files; no sockets, no clocks |
+//! | 2 | [`http`] [`iscsi`] [`ilo`] [`openstack`] [`objectstore`] [`disk`] [`imagecache`] | peers |
 //! | 3 | [`journal`] | SQLite; no protocol |
 //! | 4 | [`engine`] | runs, calls, replay, leases; sees Lua through one trait |
 //! | 5 | [`lua`] | the only module that names mlua; a thin file a primitive module in `lua::bind` |
@@ -54,6 +54,7 @@ pub mod error;
 pub mod http;
 pub mod ilo;
 pub mod image;
+pub mod imagecache;
 pub mod iscsi;
 pub mod journal;
 pub mod lab;

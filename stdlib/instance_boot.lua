@@ -11,10 +11,14 @@ function instance_boot.prepare(node, written)
   ilo.set_one_time_boot(node, { device = "disk" })
 end
 
--- Waits until the server has left its self test for what it booted; the step around bounds it.
+-- Waits until the server has booted again; the step around bounds it. That POST is finished proves
+-- nothing, it was while the ramdisk ran: the firmware uses the one-time boot up when it boots.
 function instance_boot.wait(node)
+  while ilo.boot_device(node).enabled == "once" do
+    sleep("2s")
+  end
   local post = ilo.post_state(node)
-  while post ~= "finished_post" do
+  while post ~= "finished_post" and post ~= "unknown" do -- RIBCL does not tell the POST
     sleep("2s")
     post = ilo.post_state(node)
   end

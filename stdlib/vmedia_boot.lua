@@ -10,15 +10,18 @@ local function floppy_name(node)
   return "image-" .. node.uuid
 end
 
--- A reference to an ISO as a URL that the iLO can read: `swift:container/object` gets a
--- temporary URL, http(s) is taken as it is.
+-- A reference to an ISO as a URL that the iLO can read: `swift:container/object` and images that
+-- Glance keeps in Swift get a temporary URL, http(s) is taken as it is.
 local function iso_url(reference, filename)
   local where, object = reference:match("^swift:/?/?([^/]+)/(.+)$")
   if where then
     return swift.temp_url(where, { name = object, filename = filename })
   end
+  local image_ref = reference:match("^glance:/?/?(.+)$")
+  if image_ref then return glance.temp_url(image_ref, { filename = filename }) end
   if reference:match("^https?://") then return reference end
-  fail("invalid", "deploy_iso is neither swift:container/object nor an http(s) URL: " .. reference)
+  fail("invalid", "deploy_iso is not swift:container/object, glance://image or an http(s) URL: "
+    .. reference)
 end
 
 -- Builds the floppy with parameters and token, uploads it for a short time, inserts it.

@@ -6,7 +6,7 @@ set -euo pipefail
 script=$(realpath "${BASH_SOURCE[0]}")
 cd "$(dirname "$script")/.."
 
-all_parts=(packages python fmt clippy test doc release readme)
+all_parts=(packages python boot fmt clippy test doc release readme)
 usage() {
   cat <<'HELP'
 usage: tests/run.sh [PART...]
@@ -14,7 +14,10 @@ usage: tests/run.sh [PART...]
 Runs the parts named, or all of them in this order:
   packages  install the Debian packages that the tests need, if any is missing
             (as root or by sudo; nothing is ever removed), and clippy by rustup
-  python    make target/test-venv with the OpenStack client that the tests use
+  python    make target/test-venv with the OpenStack services, and the OpenStack and iLO
+            clients, that the tests use
+  boot      unpack the kernel and the boot loaders that the tests boot into
+            target/test-boot; none of them is installed
   fmt       cargo fmt --check, if rustfmt is installed
   clippy    cargo clippy, warnings are errors
   test      cargo test, all of them
@@ -33,6 +36,7 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export CARGO_TERM_COLOR=never
 if [[ -t 1 ]]; then CARGO_TERM_COLOR=always; fi
 export FLOWRUN_TEST_PYTHON="$PWD/target/test-venv/bin/python"
+export FLOWRUN_TEST_BOOT="$PWD/target/test-boot"
 logs=target/test-logs
 
 # What the tests call, and the package that brings it.
@@ -40,18 +44,15 @@ tools=(
   mcopy:mtools fsck.vfat:dosfstools mkfs.vfat:dosfstools
   xorriso:xorriso isoinfo:genisoimage genisoimage:genisoimage
   mke2fs:e2fsprogs e2fsck:e2fsprogs debugfs:e2fsprogs
-  qemu-img:qemu-utils qemu-io:qemu-utils
-  tgtd:tgt tgtadm:tgt iscsi-ls:libiscsi-bin iscsi-inq:libiscsi-bin
+  qemu-img:qemu-utils qemu-io:qemu-utils qemu-system-x86_64:qemu-system-x86
+  memcached:memcached tgtd:tgt tgtadm:tgt iscsi-ls:libiscsi-bin iscsi-inq:libiscsi-bin
   sfdisk:fdisk sgdisk:gdisk blkid:util-linux mkswap:util-linux losetup:util-linux
-  curl:curl openssl:openssl objdump:binutils file:file
+  curl:curl rclone:rclone openssl:openssl objdump:binutils file:file
   gzip:gzip xz:xz-utils zstd:zstd python3:python3
 )
 
-# Exact versions, dependencies included: a new release must not change a test's result.
-python_packages=(
-  python-swiftclient==4.11.0 requests==2.34.2 urllib3==2.8.0
-  certifi==2026.10.18 idna==3.20 charset-normalizer==3.5.2
-)
+# Installs the OpenStack services in seconds where pip takes a minute.
+uv_version=0.13.9
 
 has() { command -v "$1" >/dev/null; }
 
@@ -63,6 +64,7 @@ missing_packages() {
   # Debian splits venv from python3; a python3 from elsewhere usually has it.
   if ! has python3 || ! python3 -c 'import ensurepip, venv'; then echo python3-venv; fi
   [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
+  [[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ]] || echo ovmf
 }
 
 as_root() {
@@ -81,9 +83,14 @@ apt_get() {
     apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"
 }
 
-# --no-remove: with a qemu-utils from backports, apt would rather remove it than fail.
+# All of qemu must be of one version: beside a qemu-utils from backports apt refuses
+# qemu-system-x86, or without --no-remove would remove qemu-utils.
 install_packages() {
-  apt_get update && apt_get install --yes --no-remove --no-install-recommends "$@"
+  apt_get update
+  if [[ " $* " == *" qemu-system-x86 "* ]]; then
+    set -- "$@" "qemu-utils=$(apt-cache policy qemu-system-x86 | awk '/Candidate:/ { print $2 }')"
+  fi
+  apt_get install --yes --no-remove --no-install-recommends --allow-downgrades "$@"
 }
 
 part_packages() {
@@ -105,19 +112,60 @@ part_packages() {
   fi
 }
 
+# Exact versions, dependencies included: a new release must not change a test's result.
 part_python() {
   local venv=target/test-venv stamp=target/test-venv/installed
-  local wanted="${python_packages[*]}"
-  if [[ -e $stamp && $(<"$stamp") == "$wanted" ]] &&
-    "$FLOWRUN_TEST_PYTHON" -c 'import swiftclient'; then
+  local wanted=tests/services/requirements.txt
+  if [[ -e $stamp ]] && cmp -s "$stamp" "$wanted" &&
+    "$FLOWRUN_TEST_PYTHON" -c 'import hpilo, swift, swiftclient, keystone, glance'; then
     return
   fi
   python3 -m venv --clear "$venv"
   "$FLOWRUN_TEST_PYTHON" -m pip install --quiet --no-input --disable-pip-version-check \
-    --no-deps --retries 5 "${python_packages[@]}"
+    --retries 5 "uv==$uv_version"
+  "$venv/bin/uv" pip install --quiet --no-deps --compile-bytecode \
+    --python "$FLOWRUN_TEST_PYTHON" -r "$wanted"
   "$FLOWRUN_TEST_PYTHON" -m pip check
-  "$FLOWRUN_TEST_PYTHON" -c 'import swiftclient'
-  echo "$wanted" >"$stamp"
+  "$FLOWRUN_TEST_PYTHON" -c 'import hpilo, swift, swiftclient, keystone, glance'
+  cp "$wanted" "$stamp"
+}
+
+# Debian packages that the boot tests read files from, and the files. An installed kernel would
+# change the machine; unpacked ones do not.
+boot_packages=(
+  isolinux syslinux-common grub-efi-amd64-bin grub-efi-amd64-signed shim-signed busybox-static
+)
+boot_files=(
+  ./bin/busybox ./boot/vmlinuz-* ./usr/lib/ISOLINUX/isolinux.bin
+  ./usr/lib/syslinux/modules/bios/ldlinux.c32 ./usr/lib/shim/shimx64.efi.signed
+  ./usr/lib/grub/x86_64-efi/monolithic/gcdx64.efi
+  ./usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed
+  # What it takes to read a USB floppy.
+  '*/'{usb-common,usbcore,xhci-hcd,xhci-pci,usb-storage}.ko
+  '*/'{scsi_common,scsi_mod,sd_mod,t10-pi,crct10dif_common,crct10dif_generic}.ko
+  '*/'{crc-t10dif,crc64,crc64-rocksoft}.ko '*/'{fat,vfat,nls_cp437,nls_ascii,efivarfs}.ko
+)
+
+part_boot() {
+  local folder=$FLOWRUN_TEST_BOOT new=$FLOWRUN_TEST_BOOT.new kernel deb file
+  kernel=$(apt-cache depends linux-image-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
+  local wanted="$kernel ${boot_packages[*]} ${boot_files[*]}"
+  if [[ -e $folder/unpacked && $(<"$folder/unpacked") == "$wanted" ]]; then return; fi
+  rm -rf "$new" && mkdir -p "$new"
+  download() { (cd "$new" && apt-get -qq download "$kernel" "${boot_packages[@]}"); }
+  # A list of packages that is older than the archive names files that are gone.
+  download || { apt_get update && download; }
+  for deb in "$new"/*.deb; do
+    dpkg-deb --fsys-tarfile "$deb" |
+      tar --extract --directory "$new" --wildcards --transform 's,.*/,,' \
+        --transform 's,^vmlinuz-.*,vmlinuz,' "${boot_files[@]}" 2>/dev/null || true
+  done
+  rm "$new"/*.deb
+  for file in busybox vmlinuz isolinux.bin gcdx64.efi gcdx64.efi.signed shimx64.efi.signed vfat.ko; do
+    [[ -e $new/$file ]] || { echo "no $file in $wanted"; return 1; }
+  done
+  echo "$wanted" >"$new/unpacked"
+  rm -rf "$folder" && mv "$new" "$folder"
 }
 
 # A part that ends with this status was not run, and said why.

@@ -33,6 +33,9 @@ pub(super) struct Cli {
     /// What goes wrong in a site that is started, e.g. ilo.insert=accepted-but-not-mounted
     #[arg(long, global = true, value_name = "FAULT")]
     pub(super) lab_fault: Vec<String>,
+    /// iLO of the nodes of a site that is started, e.g. ilo6 or lab-2:ilo4-rest [default: one each]
+    #[arg(long, global = true, value_name = "ILO")]
+    pub(super) lab_ilo: Vec<String>,
     /// Print events and results as JSON, one a line
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -75,6 +78,8 @@ pub(super) enum Command {
         /// Id of the run, or its beginning
         run: String,
     },
+    /// List the OS images in the cache
+    Images,
     /// Explain a primitive, a module, or list them all
     Help {
         /// `ilo.attach_vmedia`, or `ilo`
@@ -129,21 +134,23 @@ pub(super) enum LabCommand {
     /// Bring a site up in --lab-dir and keep it up until Ctrl-C; prints what it offers as JSON
     Up {
         /// How many nodes
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 6)]
         nodes: usize,
         /// How long a power-on self test takes
         #[arg(long, default_value = "2s", value_name = "TIME")]
         post_time: humantime::Duration,
     },
+    /// List what can be told to go wrong (--lab-fault), and who saw it
+    Faults,
 }
 
-const COMMANDS: [&str; 10] = [
-    "run", "call", "resume", "cancel", "runs", "show", "logs", "help", "types", "lab",
+const COMMANDS: [&str; 11] = [
+    "run", "call", "resume", "cancel", "runs", "show", "logs", "images", "help", "types", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.
 pub(super) fn with_run(mut args: Vec<OsString>) -> Vec<OsString> {
-    const WITH_VALUE: [&str; 3] = ["--config", "--lab-dir", "--lab-fault"];
+    const WITH_VALUE: [&str; 4] = ["--config", "--lab-dir", "--lab-fault", "--lab-ilo"];
     let mut at = 1;
     while let Some(word) = args.get(at).and_then(|arg| arg.to_str()) {
         if WITH_VALUE.contains(&word) {

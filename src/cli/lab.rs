@@ -1,20 +1,40 @@
-//! `lab up`: a simulated site in the foreground.
+//! `lab up`: a simulated site in the foreground; `lab faults`: what can go wrong in it.
 
 use super::Exit;
 use super::args::{Cli, LabCommand};
 use super::site::lab_options;
 use crate::error::{Error, Kind, Result};
 use crate::lab::site::{Site, SiteOptions};
+use serde_json::json;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn lab(cli: &Cli, command: &LabCommand) -> Result<Exit> {
-    let LabCommand::Up { nodes, post_time } = command;
+    match command {
+        LabCommand::Up { nodes, post_time } => up(cli, *nodes, (*post_time).into()).await,
+        LabCommand::Faults => {
+            faults(cli);
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn faults(cli: &Cli) {
+    for [name, what, source] in Site::faults() {
+        match cli.json {
+            true => println!("{}", json!({"name": name, "what": what, "source": source})),
+            false => println!("{name}\n    {what}\n    seen: {source}"),
+        }
+    }
+}
+
+async fn up(cli: &Cli, nodes: usize, post_time: Duration) -> Result<Exit> {
     let dir = cli.lab_dir.clone().ok_or_else(|| {
         Error::new(Kind::Invalid, "lab up needs --lab-dir").hint("flowrun lab up --lab-dir lab")
     })?;
     let options = SiteOptions {
-        post_time: (*post_time).into(),
-        ..lab_options(cli, dir.clone(), *nodes)
+        post_time,
+        ..lab_options(cli, dir.clone(), nodes)
     };
     let site = Site::start(options).await?;
     println!("{:#}", site.describe());

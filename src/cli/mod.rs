@@ -11,6 +11,7 @@ mod args;
 mod call;
 mod follow;
 mod format;
+mod images;
 mod inspect;
 mod lab;
 mod render;
@@ -101,6 +102,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Runs { limit } => inspect::runs(&cli, *limit).await,
         Command::Show { run } => inspect::show(&cli, run).await,
         Command::Logs { run } => inspect::logs(&cli, run).await,
+        Command::Images => images::images(&cli),
         Command::Help { topic } => inspect::help(topic.as_deref()),
         Command::Types { dir } => inspect::types(dir),
         Command::Lab { command } => lab::lab(&cli, command).await,

@@ -35,7 +35,13 @@ impl Renderer for Lines {
     }
 }
 
-/// The line that stays of an event, if one does.
+/// The step that `~write image/undo#1` cleans up after.
+fn cleans_up(step: &str) -> Option<&str> {
+    let of = step.strip_prefix('~')?;
+    Some(of.rsplit_once('/').map_or("the run", |(of, _)| of))
+}
+
+/// The line that stays of an event, if one does. A `defer` that worked is no news.
 fn line(event: &Event, colour: bool) -> Option<String> {
     let node = &event.node;
     match &event.what {
@@ -53,8 +59,10 @@ fn line(event: &Event, colour: bool) -> Option<String> {
             ok,
             seconds: took,
             error,
-        } if !step.starts_with('(') => {
+        } if !(step.starts_with('(') || *ok && step.contains("/defer#")) => {
             let took = seconds(*took);
+            let step =
+                cleans_up(step).map_or_else(|| step.clone(), |of| format!("clean-up of {of}"));
             if *ok {
                 return Some(format!(
                     "{node}: {} {step} {took}",

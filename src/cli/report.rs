@@ -64,7 +64,7 @@ fn result(value: &Value) {
         "  image     {} ({}, {})",
         text("/image/path"),
         text("/image/format"),
-        bytes(number("/image/virtual_bytes").unwrap_or(0))
+        bytes(number("/written/image_bytes").unwrap_or(0))
     );
     println!(
         "  disk      {} {} of {} at {}",
@@ -79,7 +79,7 @@ fn result(value: &Value) {
         bytes(zero)
     );
     println!(
-        "  verified  {} read back and compared, SHA-256 over all pieces {}…",
+        "  verified  {} read back and compared, hash over all pieces {}…",
         bytes(number("/written/verified_bytes").unwrap_or(0)),
         text("/written/digest").get(..16).unwrap_or_default()
     );
@@ -156,11 +156,11 @@ fn machine(node: &Value) {
         text("/disk/path"),
         bytes(number("/disk/allocated_bytes"))
     );
-    println!(
-        "  power     {}, {}",
-        text("/machine/power"),
-        text("/machine/post_state").replace('_', " ")
-    );
+    let (power, post) = (text("/machine/power"), text("/machine/post_state"));
+    match post {
+        "power_off" => println!("  power     {power}"),
+        _ => println!("  power     {power}, {}", post.replace('_', " ")),
+    }
 }
 
 fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
@@ -226,6 +226,9 @@ fn fetches(snapshot: &Value) {
             .get("bytes_sent")
             .and_then(Value::as_u64)
             .unwrap_or(0);
+    }
+    if objects.is_empty() {
+        return;
     }
     println!("\nfetched from the object store by temporary URL");
     for ((object, peer), (requests, sent)) in objects {

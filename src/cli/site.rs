@@ -123,7 +123,7 @@ fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| Error::io(path, "read", &e))
 }
 
-fn configured(cli: &Cli) -> Result<Config> {
+pub(super) fn configured(cli: &Cli) -> Result<Config> {
     if let Some(path) = &cli.config {
         return Config::load(path);
     }
@@ -179,6 +179,7 @@ pub(super) fn lab_options(cli: &Cli, dir: PathBuf, nodes: usize) -> SiteOptions 
     SiteOptions {
         nodes,
         faults: cli.lab_fault.clone(),
+        ilos: cli.lab_ilo.clone(),
         ..SiteOptions::new(dir)
     }
 }
@@ -209,11 +210,11 @@ fn lab_config(description: &Value) -> Result<Config> {
     config.api.tls_key = Some(text("/api/tls_key")?.into());
     config.api.ca_file = Some(text("/ca_file")?.into());
     config.swift = Some(SwiftSection {
-        auth_url: text("/object_store/auth_url")?,
-        user: text("/object_store/user")?,
-        key: SecretSource::Given(Secret::new(text("/object_store/key")?)),
-        temp_url_key: None,
+        auth_url: Some(text("/object_store/auth_url")?),
+        user: Some(text("/object_store/user")?),
+        key: Some(SecretSource::Given(Secret::new(text("/object_store/key")?))),
         ca_file: Some(text("/ca_file")?.into()),
+        ..SwiftSection::default()
     });
     config.nodes = lab_inventory(description, &text("/ca_file")?)?;
     Ok(config)

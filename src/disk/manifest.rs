@@ -1,61 +1,69 @@
 //! What a written disk must hold: a hash for each piece with data, and where zeros are.
 
 use crate::error::{Error, Kind, Result};
+use crate::image::source::{PIECE_BYTES, is_zero};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
-/// Bytes that one hash covers: 256 GiB make 2 MiB of hashes.
-pub const PIECE_BYTES: u64 = 4 << 20;
 
 /// The proof that [`super::verify`] checks a disk against. A piece of the disk either has the
-/// SHA-256 of its bytes or is known to be zero.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// BLAKE3 hash of its bytes or is known to be zero. 256 GiB make 4 MiB of hashes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Size of the image; the disk may be larger.
-    pub virtual_bytes: u64,
-    /// One for each piece in order: 64 hex digits, or empty for zeros.
+    /// What was written, in the order of the disk. What lies between is not ours.
+    pub ranges: Vec<Range>,
+}
+
+/// A part of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// One for each [`PIECE_BYTES`], in order: 64 hex digits, or empty for zeros.
     pub pieces: Vec<String>,
 }
 
 impl Manifest {
-    /// Where piece `index` lies: offset and length.
+    /// Bytes that are covered.
     #[must_use]
-    pub fn piece(&self, index: usize) -> (u64, u64) {
-        let offset = u64::try_from(index)
-            .unwrap_or(u64::MAX)
-            .saturating_mul(PIECE_BYTES);
-        (
-            offset,
-            self.virtual_bytes.saturating_sub(offset).min(PIECE_BYTES),
-        )
+    pub fn bytes(&self) -> u64 {
+        self.ranges.iter().map(|range| range.bytes).sum()
     }
 
-    /// SHA-256 over the pieces' hashes: names the contents in one line.
+    /// Every piece: offset on the disk, length, hash.
+    pub fn pieces(&self) -> impl Iterator<Item = (u64, u64, &str)> {
+        self.ranges.iter().flat_map(|range| {
+            let starts = (0_u64..).map(|index| index.saturating_mul(PIECE_BYTES));
+            starts.zip(&range.pieces).map(|(start, hash)| {
+                let length = range.bytes.saturating_sub(start).min(PIECE_BYTES);
+                (range.offset.saturating_add(start), length, hash.as_str())
+            })
+        })
+    }
+
+    /// A hash over all of it: names the contents in one line.
     #[must_use]
     pub fn digest(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.virtual_bytes.to_be_bytes());
-        for piece in &self.pieces {
-            hash.update(piece.as_bytes());
-            hash.update(b"\n");
+        let mut hash = blake3::Hasher::new();
+        for (offset, length, piece) in self.pieces() {
+            hash.update(format!("{offset} {length} {piece}\n").as_bytes());
         }
-        hex::encode(hash.finalize())
+        hash.finalize().to_hex().to_string()
     }
 }
 
 /// Checks the bytes read at `offset` against a piece's hash; empty means zeros.
 pub(super) fn check(offset: u64, wanted: &str, bytes: &[u8]) -> Result<()> {
+    if holds(wanted, bytes) {
+        return Ok(());
+    }
     let (at, what) = if wanted.is_empty() {
-        let Some(first) = bytes.iter().position(|byte| *byte != 0) else {
-            return Ok(());
-        };
+        let first = bytes.iter().position(|byte| *byte != 0).unwrap_or(0);
         let at = offset + u64::try_from(first).unwrap_or(0);
         (
             at,
             format!("byte {at} of the disk should be zero and is not"),
         )
-    } else if piece_hash(bytes) == wanted {
-        return Ok(());
     } else {
         let length = bytes.len();
         (
@@ -68,10 +76,19 @@ pub(super) fn check(offset: u64, wanted: &str, bytes: &[u8]) -> Result<()> {
         .hint("check the server's disk and controller, then deploy again"))
 }
 
+/// Whether these bytes are what a piece's hash says; empty means zeros.
+pub(super) fn holds(wanted: &str, bytes: &[u8]) -> bool {
+    if wanted.is_empty() {
+        is_zero(bytes)
+    } else {
+        piece_hash(bytes) == wanted
+    }
+}
+
 /// The hash of a piece with data.
 #[must_use]
 pub fn piece_hash(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
+    blake3::hash(bytes).to_hex().to_string()
 }
 
 #[cfg(test)]
@@ -80,17 +97,21 @@ mod tests {
 
     #[test]
     fn finds_what_differs() {
-        let pieces = vec![piece_hash(b"abc"), String::new()];
-        let manifest = Manifest {
-            virtual_bytes: PIECE_BYTES + 10,
-            pieces,
+        let range = Range {
+            offset: 512,
+            bytes: PIECE_BYTES + 10,
+            pieces: vec![piece_hash(b"abc"), String::new()],
         };
-        assert_eq!(manifest.piece(1), (PIECE_BYTES, 10));
-        let (data, zeros) = (&manifest.pieces[0], &manifest.pieces[1]);
+        let manifest = Manifest {
+            ranges: vec![range],
+        };
+        let pieces: Vec<_> = manifest.pieces().collect();
+        assert_eq!(pieces[1], (512 + PIECE_BYTES, 10, ""));
+        let (_, _, data) = pieces[0];
         check(0, data, b"abc").unwrap();
-        check(PIECE_BYTES, zeros, &[0; 10]).unwrap();
+        check(PIECE_BYTES, "", &[0; 10]).unwrap();
         assert_eq!(check(0, data, b"abd").unwrap_err().details()["offset"], 0);
-        let error = check(PIECE_BYTES, zeros, &[0, 0, 1]).unwrap_err();
+        let error = check(PIECE_BYTES, "", &[0, 0, 1]).unwrap_err();
         assert_eq!(error.details()["offset"], PIECE_BYTES + 2);
         assert_eq!(error.kind(), Kind::Corrupt);
     }

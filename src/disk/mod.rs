@@ -1,15 +1,24 @@
 //! Image to LUN: writing, verifying, looking at what a disk holds.
 
-pub mod inspect;
+mod feed;
 pub mod manifest;
+mod mkfs;
+mod partition_image;
+pub mod plan;
 mod read;
 mod verify;
+mod whole_disk;
 mod write;
 
+pub use feed::Feeds;
 pub use manifest::Manifest;
+pub use mkfs::FileSystemKind;
+pub use partition_image::{PartitionImage, PartitionsWritten, write_partition_image};
+pub use plan::inspect;
 pub use read::{Head, read_head};
 pub use verify::verify;
-pub use write::{WriteOptions, Written, write_whole_disk_image};
+pub use whole_disk::{WholeDisk, WholeDiskWritten, write_whole_disk_image};
+pub use write::{WriteOptions, Written};
 
 use crate::error::Result;
 use bytes::Bytes;
@@ -29,8 +38,21 @@ pub trait Lun: Send + Sync {
     fn read(&self, lba: u64, blocks: u32) -> BoxFuture<'_, Result<Bytes>>;
     /// Makes blocks read as zeros, without sending them where the disk can do that.
     fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>>;
+    /// Whether zeroing costs next to nothing, so that short runs of zeros are worth a command.
+    fn zeroes_are_cheap(&self) -> bool {
+        false
+    }
     /// Waits until everything written is on the medium.
     fn flush(&self) -> BoxFuture<'_, Result<()>>;
+}
+
+impl dyn Lun + '_ {
+    fn geometry(&self) -> plan::Geometry {
+        plan::Geometry {
+            blocks: self.blocks(),
+            block_bytes: self.block_bytes(),
+        }
+    }
 }
 
 /// How far a long operation is.

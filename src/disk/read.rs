@@ -1,83 +1,37 @@
-//! Reads an image piece by piece in a blocking thread ahead of the writer, and a disk's head.
+//! Reads parts of a disk.
 
-use super::Lun;
-use super::inspect::ReadAt;
-use super::manifest::{PIECE_BYTES, piece_hash};
+use super::plan::inspect::ReadAt;
+use super::{Lun, WriteOptions};
 use crate::error::{Error, Kind, Result};
-use crate::image::source::ImageSource;
-use bytes::Bytes;
-use std::sync::Arc;
-use tokio::sync::mpsc;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-/// Pieces read ahead of the writer.
-const AHEAD: usize = 2;
-
-/// A piece of the image.
-#[derive(Debug)]
-pub(super) struct Piece {
-    pub(super) offset: u64,
-    /// What the image holds there, padded with zeros to a whole block; `None` where all is zero.
-    pub(super) data: Option<Bytes>,
-    /// Length within the image.
-    pub(super) length: u64,
-    /// Hash for the manifest, empty where all is zero.
-    pub(super) hash: String,
-}
-
-/// Starts reading. The reader ends when the receiver is dropped, the image ends or cannot be read.
-pub(super) fn pieces(source: Arc<ImageSource>, block_bytes: u32) -> mpsc::Receiver<Result<Piece>> {
-    let (sender, receiver) = mpsc::channel(AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let mut offset = 0;
-        while offset < source.info().virtual_bytes {
-            let piece = read_piece(&source, offset, u64::from(block_bytes));
-            let failed = piece.is_err();
-            if sender.blocking_send(piece).is_err() || failed {
-                return;
-            }
-            offset += PIECE_BYTES;
-        }
+/// Reads bytes that begin at a block, several reads at a time.
+pub(super) async fn read_range(
+    lun: &dyn Lun,
+    offset: u64,
+    length: u64,
+    options: &WriteOptions,
+) -> Result<Bytes> {
+    let block = u64::from(lun.block_bytes());
+    let step = u64::try_from(options.transfer_bytes).unwrap_or(u64::MAX) / block;
+    let first = offset / block;
+    let end = first + length.div_ceil(block);
+    let starts = (first..end).step_by(usize::try_from(step.max(1)).unwrap_or(1));
+    let reads = starts.map(|lba| {
+        let blocks = u32::try_from(step.max(1).min(end - lba)).unwrap_or(u32::MAX);
+        lun.read(lba, blocks)
     });
-    receiver
-}
-
-fn read_piece(source: &ImageSource, offset: u64, block: u64) -> Result<Piece> {
-    let length = source
-        .info()
-        .virtual_bytes
-        .saturating_sub(offset)
-        .min(PIECE_BYTES);
-    if !has_data(source, offset, length)? {
-        return Ok(Piece {
-            offset,
-            data: None,
-            length,
-            hash: String::new(),
-        });
-    }
-    let padded = usize::try_from(length.next_multiple_of(block)).unwrap_or(usize::MAX);
-    let mut buffer = vec![0; padded];
-    source.read_at(offset, &mut buffer)?;
-    let inside = usize::try_from(length).unwrap_or(padded);
-    let hash = piece_hash(buffer.get(..inside).unwrap_or_default());
-    Ok(Piece {
-        offset,
-        data: Some(buffer.into()),
-        length,
-        hash,
-    })
-}
-
-fn has_data(source: &ImageSource, offset: u64, length: u64) -> Result<bool> {
-    let (mut at, end) = (offset, offset + length);
-    while at < end {
-        match source.extent_at(at)? {
-            Some(extent) if extent.data => return Ok(true),
-            Some(extent) => at += extent.length,
-            None => break,
-        }
-    }
-    Ok(false)
+    let chunks: Vec<Bytes> = stream::iter(reads)
+        .buffered(options.queue_depth)
+        .try_collect()
+        .await?;
+    let mut whole = BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
+    chunks
+        .iter()
+        .for_each(|chunk| whole.extend_from_slice(chunk));
+    whole.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+    Ok(whole.freeze())
 }
 
 /// The first bytes of a disk, as much as a partition table takes.

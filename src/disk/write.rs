@@ -1,15 +1,26 @@
-//! Writes an image onto a LUN.
+//! Writes segments of a disk: what images hold, zeros elsewhere, and overlays on top of both.
 
-use super::manifest::Manifest;
-use super::read::{self, Piece};
+use super::feed::{Feeds, Hashed};
+use super::manifest::{Manifest, Range, holds};
+use super::plan::Overlay;
+use super::read::read_range;
 use super::{Guard, Lun, OnProgress, Progress};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
-use crate::image::source::ImageSource;
+use crate::image::source::{ImageSource, PIECE_BYTES, Piece, is_zero};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// Zeros within a piece are told apart by this much: QEMU's usual cluster.
+const GRANULE: usize = 64 << 10;
+/// Longest run of zeros that is one command of the writer, so that guard and progress are asked.
+const ZERO_RUN: u64 = 256 << 20;
+/// A resumed write looks at the disk until this many pieces in a row are not what they should be:
+/// more than one write is under way when a host dies.
+const RESUME_MISSES: u32 = 8;
 
 /// How to write.
 #[derive(Clone)]
@@ -18,6 +29,12 @@ pub struct WriteOptions {
     pub transfer_bytes: usize,
     /// Writes under way at once.
     pub queue_depth: usize,
+    /// The disk holds zeros only, so none are written. Verifying still reads them.
+    pub disk_is_zero: bool,
+    /// An earlier attempt may have written a part: pieces that are there already stay.
+    pub resume: bool,
+    /// Readers that writes of the same image share.
+    pub feeds: Feeds,
     /// Hears of progress.
     pub progress: OnProgress,
     /// Asked before every write.
@@ -36,8 +53,11 @@ impl std::fmt::Debug for WriteOptions {
 impl Default for WriteOptions {
     fn default() -> Self {
         Self {
-            transfer_bytes: 256 << 10,
-            queue_depth: 8,
+            transfer_bytes: 1 << 20,
+            queue_depth: 4,
+            disk_is_zero: false,
+            resume: false,
+            feeds: Feeds::default(),
             progress: Arc::new(|_| {}),
             guard: Guard::default(),
         }
@@ -45,246 +65,376 @@ impl Default for WriteOptions {
 }
 
 /// What was written.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Written {
     /// Size of the image.
-    pub virtual_bytes: u64,
+    pub image_bytes: u64,
     /// Bytes sent.
     pub data_bytes: u64,
-    /// Bytes that the disk was told to zero.
+    /// Bytes that are zero now.
     pub zero_bytes: u64,
+    /// Bytes that an earlier attempt had written and that were found in place.
+    pub resumed_bytes: u64,
     /// Time from the first read of the image to the end of the flush.
     pub seconds: f64,
     /// What [`super::verify`] checks the disk against.
     pub manifest: Manifest,
 }
 
-/// Writes a whole-disk image from sector 0 and flushes. Holes of the image become zeros on the
-/// disk. Memory in flight is a few pieces, whatever the size of the image.
-///
-/// # Errors
-/// `limit` if the image is larger than the disk; else the first failure of image, guard or disk.
-///
-/// # Cancel
-/// A drop leaves a disk that is written in part.
-pub async fn write_whole_disk_image(
+/// A part of the disk that is written; begins at a whole block.
+#[derive(Debug)]
+pub(super) struct Segment {
+    /// First byte.
+    pub(super) offset: u64,
+    /// Length; of an image, the room for it.
+    pub(super) bytes: u64,
+    /// What it gets; `None` for zeros.
+    pub(super) image: Option<Arc<ImageSource>>,
+}
+
+impl Segment {
+    pub(super) fn zeros(offset: u64, bytes: u64) -> Self {
+        Self {
+            offset,
+            bytes,
+            image: None,
+        }
+    }
+}
+
+/// Writes segments in the order of the disk and flushes. A segment of zeros that begins within the
+/// image before it gives way. Memory in flight is a few pieces, whatever the sizes.
+pub(super) async fn write_segments(
     lun: &dyn Lun,
-    source: Arc<ImageSource>,
+    segments: Vec<Segment>,
+    overlays: &[Overlay],
     options: &WriteOptions,
 ) -> Result<Written> {
     let began = clock::instant();
-    let virtual_bytes = source.info().virtual_bytes;
-    check_fits(lun, virtual_bytes)?;
-    let mut progress = Progress {
-        done_bytes: 0,
-        total_bytes: virtual_bytes,
-    };
-    let mut pieces = read::pieces(source, lun.block_bytes());
-    let mut written = Written {
-        virtual_bytes,
-        data_bytes: 0,
-        zero_bytes: 0,
-        seconds: 0.0,
-        manifest: Manifest {
-            virtual_bytes,
-            pieces: Vec::new(),
+    let total_bytes = segments.iter().map(Segment::expected).sum();
+    let mut writer = Writer {
+        lun,
+        overlays,
+        options,
+        going: FuturesUnordered::new(),
+        zeros: (0, 0),
+        misses: if options.resume { 0 } else { RESUME_MISSES },
+        overlaid: 0,
+        progress: Progress {
+            done_bytes: 0,
+            total_bytes,
         },
+        written: Written::default(),
     };
-    while let Some(piece) = pieces.recv().await {
-        let piece = piece?;
-        write_piece(lun, &piece, options).await?;
-        match piece.data {
-            Some(_) => written.data_bytes += piece.length,
-            None => written.zero_bytes += piece.length,
-        }
-        written.manifest.pieces.push(piece.hash);
-        progress.done_bytes += piece.length;
-        (options.progress)(progress);
+    let mut end = 0;
+    for segment in segments {
+        end = match &segment.image {
+            Some(image) => writer.image(&segment, image).await?,
+            None => {
+                let start = segment.offset.max(end);
+                let stop = (segment.offset + segment.bytes).max(start);
+                writer.zero_segment(start, stop).await?;
+                stop
+            }
+        };
     }
-    if progress.done_bytes != virtual_bytes {
-        return Err(Error::new(Kind::Internal, "the image's reader ended early"));
-    }
-    lun.flush().await?;
+    let mut written = writer.finish().await?;
     written.seconds = began.elapsed().as_secs_f64();
     Ok(written)
 }
 
-fn check_fits(lun: &dyn Lun, image: u64) -> Result<()> {
-    let disk = lun.blocks().saturating_mul(u64::from(lun.block_bytes()));
-    if image <= disk {
-        return Ok(());
+impl Segment {
+    fn expected(&self) -> u64 {
+        let size = self
+            .image
+            .as_ref()
+            .and_then(|image| image.info().virtual_bytes);
+        size.unwrap_or(self.bytes)
     }
-    let message = format!("the image needs {image} bytes and the disk has {disk}");
-    Err(Error::new(Kind::Limit, message)
-        .detail("image_bytes", image)
-        .detail("disk_bytes", disk)
-        .hint("use a smaller image or a larger disk"))
 }
 
-async fn write_piece(lun: &dyn Lun, piece: &Piece, options: &WriteOptions) -> Result<()> {
-    let block = u64::from(lun.block_bytes());
-    let Some(data) = &piece.data else {
-        (options.guard.0)()?;
-        return lun
-            .write_zeroes(piece.offset / block, piece.length.div_ceil(block))
-            .await;
-    };
-    let step = options
-        .transfer_bytes
-        .next_multiple_of(usize::try_from(block).unwrap_or(1));
-    let mut rest = data.clone();
-    let mut lba = piece.offset / block;
-    let mut going = FuturesUnordered::new();
-    while !rest.is_empty() {
-        if going.len() >= options.queue_depth {
-            going.next().await.transpose()?;
+struct Writer<'a> {
+    lun: &'a dyn Lun,
+    overlays: &'a [Overlay],
+    options: &'a WriteOptions,
+    going: FuturesUnordered<BoxFuture<'a, Result<()>>>,
+    /// Zeros that were not told to the disk yet: offset and length.
+    zeros: (u64, u64),
+    /// Pieces in a row that a resumed write found missing.
+    misses: u32,
+    /// Bytes of overlays that found their place.
+    overlaid: usize,
+    progress: Progress,
+    written: Written,
+}
+
+impl Writer<'_> {
+    fn block(&self) -> u64 {
+        u64::from(self.lun.block_bytes())
+    }
+
+    /// Returns where the image ended on the disk.
+    async fn image(&mut self, segment: &Segment, image: &Arc<ImageSource>) -> Result<u64> {
+        let mut feed = self.options.feeds.subscribe(image);
+        // The last image of a disk is the one it is for.
+        self.written.image_bytes = 0;
+        let mut range = Range {
+            offset: segment.offset,
+            bytes: 0,
+            pieces: Vec::new(),
+        };
+        while let Some((index, hashed)) = feed.next().await? {
+            self.written.image_bytes += hashed.piece.length;
+            let hashed = padded(hashed, self.block());
+            let end = hashed.piece.offset + hashed.piece.length;
+            if end > segment.bytes {
+                return Err(too_large(image.info().virtual_bytes, segment.bytes));
+            }
+            range.bytes = range.bytes.max(end);
+            if range.pieces.len() <= index {
+                range.pieces.resize(index + 1, String::new());
+            }
+            let offset = segment.offset + hashed.piece.offset;
+            let hash = self.piece(offset, hashed).await?;
+            if let Some(place) = range.pieces.get_mut(index) {
+                *place = hash;
+            }
         }
-        (options.guard.0)()?;
-        let chunk: Bytes = rest.split_to(step.min(rest.len()));
-        let blocks = u64::try_from(chunk.len()).unwrap_or(0) / block;
-        going.push(lun.write(lba, chunk));
-        lba += blocks;
+        let end = range.offset + range.bytes;
+        self.written.manifest.ranges.push(range);
+        Ok(end)
     }
-    while let Some(done) = going.next().await {
-        done?;
+
+    async fn zero_segment(&mut self, start: u64, stop: u64) -> Result<()> {
+        let mut range = Range {
+            offset: start,
+            bytes: stop - start,
+            pieces: Vec::new(),
+        };
+        let mut at = start;
+        while at < stop {
+            let length = (stop - at).min(PIECE_BYTES);
+            let (offset, data) = (0, None);
+            let piece = Piece {
+                offset,
+                length,
+                data,
+            };
+            range.pieces.push(self.piece(at, Hashed::new(piece)).await?);
+            at += length;
+        }
+        if range.bytes > 0 {
+            self.written.manifest.ranges.push(range);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Writes a piece with its overlays at `offset` of the disk and returns its hash.
+    async fn piece(&mut self, offset: u64, hashed: Hashed) -> Result<String> {
+        let Hashed { piece, hash } = self.overlay(offset, hashed);
+        if self.is_there(offset, piece.length, &hash).await? {
+            self.written.resumed_bytes += piece.length;
+        } else if let Some(data) = piece.data {
+            self.data(offset, &data).await?;
+        } else {
+            self.zero(offset, piece.length).await?;
+        }
+        self.progress.done_bytes += piece.length;
+        (self.options.progress)(self.progress);
+        Ok(hash)
+    }
+
+    fn overlay(&mut self, offset: u64, hashed: Hashed) -> Hashed {
+        let length = usize::try_from(hashed.piece.length).unwrap_or(usize::MAX);
+        let mut changed: Option<Vec<u8>> = None;
+        for overlay in self.overlays {
+            let Some((to, from)) = shared(offset, length, overlay) else {
+                continue;
+            };
+            let base = || match &hashed.piece.data {
+                Some(data) => data.to_vec(),
+                None => vec![0; length],
+            };
+            let (bytes, buffer) = (overlay.bytes.get(from), changed.get_or_insert_with(base));
+            if let (Some(bytes), Some(place)) = (bytes, buffer.get_mut(to)) {
+                place.copy_from_slice(bytes);
+                self.overlaid += bytes.len();
+            }
+        }
+        match changed {
+            None => hashed,
+            Some(buffer) => Hashed::new(Piece {
+                data: Some(Bytes::from(buffer)).filter(|bytes| !is_zero(bytes)),
+                ..hashed.piece
+            }),
+        }
+    }
+
+    /// Whether a resumed write finds a piece in place.
+    async fn is_there(&mut self, offset: u64, length: u64, hash: &str) -> Result<bool> {
+        if self.misses >= RESUME_MISSES {
+            return Ok(false);
+        }
+        (self.options.guard.0)()?;
+        let bytes = read_range(self.lun, offset, length, self.options).await?;
+        let wanted = hash.to_owned();
+        let found = tokio::task::spawn_blocking(move || holds(&wanted, &bytes))
+            .await
+            .map_err(|e| Error::new(Kind::Internal, "hashing ended").caused_by(&e))?;
+        self.misses = if found { 0 } else { self.misses + 1 };
+        Ok(found)
+    }
+
+    async fn data(&mut self, offset: u64, data: &Bytes) -> Result<()> {
+        if !self.lun.zeroes_are_cheap() && !self.options.disk_is_zero {
+            return self.put(offset, data.clone()).await;
+        }
+        let mut at = 0;
+        while at < data.len() {
+            let (end, zero) = run(data, at);
+            let place = offset + u64::try_from(at).unwrap_or(u64::MAX);
+            if zero {
+                let length = u64::try_from(end - at).unwrap_or(u64::MAX);
+                self.zero(place, length).await?;
+            } else {
+                self.put(place, data.slice(at..end)).await?;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, offset: u64, mut data: Bytes) -> Result<()> {
+        self.flush_zeros().await?;
+        let block = self.block();
+        let step = self
+            .options
+            .transfer_bytes
+            .next_multiple_of(usize::try_from(block).unwrap_or(1));
+        let mut lba = offset / block;
+        while !data.is_empty() {
+            self.make_room().await?;
+            let chunk = data.split_to(step.min(data.len()));
+            let length = u64::try_from(chunk.len()).unwrap_or(0);
+            self.written.data_bytes += length;
+            let lun = self.lun;
+            self.going.push(lun.write(lba, chunk));
+            lba += length / block;
+        }
+        Ok(())
+    }
+
+    /// Remembers zeros, so that those side by side become one command.
+    async fn zero(&mut self, offset: u64, length: u64) -> Result<()> {
+        let (start, known) = self.zeros;
+        if known > 0 && start + known == offset && known + length <= ZERO_RUN {
+            self.zeros = (start, known + length);
+            return Ok(());
+        }
+        self.flush_zeros().await?;
+        self.zeros = (offset, length);
+        Ok(())
+    }
+
+    async fn flush_zeros(&mut self) -> Result<()> {
+        let (offset, length) = std::mem::take(&mut self.zeros);
+        self.written.zero_bytes += length;
+        if length == 0 || self.options.disk_is_zero {
+            return Ok(());
+        }
+        self.make_room().await?;
+        let (lun, block) = (self.lun, self.block());
+        self.going
+            .push(lun.write_zeroes(offset / block, length / block));
+        Ok(())
+    }
+
+    async fn make_room(&mut self) -> Result<()> {
+        while self.going.len() >= self.options.queue_depth {
+            self.going.next().await.transpose()?;
+        }
+        (self.options.guard.0)()
+    }
+
+    async fn finish(mut self) -> Result<Written> {
+        self.flush_zeros().await?;
+        while let Some(done) = self.going.next().await {
+            done?;
+        }
+        let wanted: usize = self
+            .overlays
+            .iter()
+            .map(|overlay| overlay.bytes.len())
+            .sum();
+        if self.overlaid != wanted {
+            let message = "a part of the partition table found no place";
+            return Err(Error::new(Kind::Internal, message));
+        }
+        self.lun.flush().await?;
+        Ok(self.written)
+    }
+}
+
+/// A disk takes whole blocks.
+fn padded(hashed: Hashed, block: u64) -> Hashed {
+    let length = hashed.piece.length.next_multiple_of(block);
+    if length == hashed.piece.length {
+        return hashed;
+    }
+    let data = hashed.piece.data.map(|data| {
+        let mut data = data.to_vec();
+        data.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
+        Bytes::from(data)
+    });
+    Hashed::new(Piece {
+        length,
+        data,
+        ..hashed.piece
+    })
+}
+
+/// Where an overlay and a piece meet: the place in the piece, the part of the overlay.
+fn shared(
+    offset: u64,
+    length: usize,
+    overlay: &Overlay,
+) -> Option<(std::ops::Range<usize>, std::ops::Range<usize>)> {
+    let place = |at: u64, from: u64| usize::try_from(at.saturating_sub(from)).ok();
+    let to = place(overlay.offset, offset)?;
+    let from = place(offset, overlay.offset)?;
+    let count = length
+        .checked_sub(to)?
+        .min(overlay.bytes.len().checked_sub(from)?);
+    (count > 0).then_some((to..to + count, from..from + count))
+}
+
+/// The run of granules that are alike from `at`: its end, and whether it is zero.
+fn run(data: &[u8], at: usize) -> (usize, bool) {
+    let granule = |at: usize| {
+        data.get(at..data.len().min(at + GRANULE))
+            .unwrap_or_default()
+    };
+    let zero = is_zero(granule(at));
+    let mut end = data.len().min(at + GRANULE);
+    while end < data.len() && is_zero(granule(end)) == zero {
+        end = data.len().min(end + GRANULE);
+    }
+    (end, zero)
+}
+
+/// An image that does not fit where it should go.
+pub(super) fn too_large(image: Option<u64>, room: u64) -> Error {
+    let message = match image {
+        Some(image) => format!("the image needs {image} bytes and there are {room}"),
+        None => format!("the image decompresses to more than the {room} bytes there are"),
+    };
+    let error = Error::new(Kind::Limit, message).detail("room_bytes", room);
+    let error = match image {
+        Some(image) => error.detail("image_bytes", image),
+        None => error,
+    };
+    error.hint("use a smaller image, or a larger disk or root_gb")
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::verify;
-    use super::*;
-    use futures_util::future::BoxFuture;
-    use std::os::unix::fs::FileExt;
-    use std::sync::Mutex;
-
-    /// A disk in memory, full of old data, that can fail at a block.
-    pub(in crate::disk) struct MemoryLun {
-        pub(in crate::disk) bytes: Mutex<Vec<u8>>,
-        block: u32,
-        bad: Option<u64>,
-    }
-
-    impl MemoryLun {
-        pub(in crate::disk) fn new(size: usize, block: u32, bad: Option<u64>) -> Self {
-            Self {
-                bytes: Mutex::new(vec![0xAA; size]),
-                block,
-                bad,
-            }
-        }
-
-        fn range(&self, lba: u64, length: usize) -> std::ops::Range<usize> {
-            let start = usize::try_from(lba * u64::from(self.block)).unwrap();
-            start..start + length
-        }
-    }
-
-    impl Lun for MemoryLun {
-        fn block_bytes(&self) -> u32 {
-            self.block
-        }
-        fn blocks(&self) -> u64 {
-            self.bytes.lock().unwrap().len() as u64 / u64::from(self.block)
-        }
-        fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>> {
-            Box::pin(async move {
-                tokio::task::yield_now().await;
-                let end = lba + data.len() as u64 / u64::from(self.block);
-                if self.bad.is_some_and(|bad| (lba..end).contains(&bad)) {
-                    return Err(Error::new(Kind::Io, "medium error"));
-                }
-                self.bytes.lock().unwrap()[self.range(lba, data.len())].copy_from_slice(&data);
-                Ok(())
-            })
-        }
-        fn read(&self, lba: u64, blocks: u32) -> BoxFuture<'_, Result<Bytes>> {
-            let range = self.range(lba, (blocks * self.block) as usize);
-            Box::pin(async move { Ok(Bytes::copy_from_slice(&self.bytes.lock().unwrap()[range])) })
-        }
-        fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>> {
-            let length = usize::try_from(blocks * u64::from(self.block)).unwrap();
-            Box::pin(async move {
-                self.bytes.lock().unwrap()[self.range(lba, length)].fill(0);
-                Ok(())
-            })
-        }
-        fn flush(&self) -> BoxFuture<'_, Result<()>> {
-            Box::pin(async { Ok(()) })
-        }
-    }
-
-    /// 17 MiB and 100 bytes: data at both ends, a hole between.
-    pub(in crate::disk) fn image() -> (tempfile::NamedTempFile, Arc<ImageSource>) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len((17 << 20) + 100).unwrap();
-        file.as_file().write_all_at(&[1; 700_000], 0).unwrap();
-        file.as_file().write_all_at(&[2; 100], 17 << 20).unwrap();
-        let source = Arc::new(ImageSource::open(file.path(), None).unwrap());
-        (file, source)
-    }
-
-    #[tokio::test]
-    async fn writes_data_and_zeros_and_verifies() {
-        for block in [512, 4096] {
-            let (file, source) = image();
-            let lun = MemoryLun::new(32 << 20, block, None);
-            let written = write_whole_disk_image(&lun, source, &WriteOptions::default())
-                .await
-                .unwrap();
-            let image = std::fs::read(file.path()).unwrap();
-            assert!(lun.bytes.lock().unwrap()[..image.len()] == image);
-            assert_eq!(
-                lun.bytes.lock().unwrap()[20 << 20],
-                0xAA,
-                "beyond the image nothing is touched"
-            );
-            assert_eq!(written.zero_bytes, 12 << 20);
-            verify(&lun, &written.manifest, &WriteOptions::default())
-                .await
-                .unwrap();
-            lun.bytes.lock().unwrap()[8 << 20] = 1;
-            let error = verify(&lun, &written.manifest, &WriteOptions::default())
-                .await
-                .unwrap_err();
-            assert_eq!(
-                (error.kind(), &error.details()["offset"]),
-                (Kind::Corrupt, &(8 << 20).into())
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn stops_at_the_first_failure() {
-        let (_file, source) = image();
-        let small = MemoryLun::new(16 << 20, 512, None);
-        let error = write_whole_disk_image(&small, source.clone(), &WriteOptions::default())
-            .await
-            .unwrap_err();
-        assert_eq!(
-            (error.kind(), &error.details()["disk_bytes"]),
-            (Kind::Limit, &(16 << 20).into())
-        );
-        let bad = MemoryLun::new(32 << 20, 512, Some(1000));
-        let error = write_whole_disk_image(&bad, source.clone(), &WriteOptions::default())
-            .await
-            .unwrap_err();
-        assert_eq!(error.message(), "medium error");
-        let lost = Guard(Arc::new(|| Err(Error::new(Kind::Conflict, "lease lost"))));
-        let lun = MemoryLun::new(32 << 20, 512, None);
-        let options = WriteOptions {
-            guard: lost,
-            ..WriteOptions::default()
-        };
-        assert!(
-            write_whole_disk_image(&lun, source, &options)
-                .await
-                .is_err()
-        );
-        assert!(
-            lun.bytes.lock().unwrap().iter().all(|b| *b == 0xAA),
-            "nothing was written"
-        );
-    }
-}
+mod tests;

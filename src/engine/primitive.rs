@@ -125,6 +125,8 @@ pub struct Call {
     pub args: Value,
     /// When it first began, milliseconds since 1970.
     pub began_ms: u64,
+    /// From 1; more if an earlier process began it and died.
+    pub attempt: u32,
     /// When it must have ended, milliseconds since 1970.
     pub deadline_ms: Option<u64>,
 }

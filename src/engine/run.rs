@@ -118,6 +118,7 @@ impl Run {
             name: request.name.clone(),
             args: request.args.clone(),
             began_ms: entry.t0_ms,
+            attempt: entry.attempt,
             deadline_ms: self.deadline_of(&request, &entry),
         };
         let in_doubt = entry.attempt > 1 && class == Class::EffectProbe;
@@ -424,6 +425,7 @@ impl Run {
                 name: entry.name.clone(),
                 args,
                 began_ms: entry.t0_ms,
+                attempt: entry.attempt,
                 deadline_ms: None,
             };
             primitive.execute(call).await

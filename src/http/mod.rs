@@ -1,23 +1,19 @@
 //! Outbound HTTP and the TLS listener: whom to trust, deadlines, and how failures are named.
 
+pub(crate) mod attempt;
+mod certificate;
+pub(crate) mod download;
 pub mod server;
+pub mod tls;
+mod trust;
+
+pub use certificate::{Certificate, Fingerprint};
+pub use trust::Trust;
 
 use crate::error::{Error, Kind, Result};
-use reqwest::{Certificate, Client, StatusCode};
+use reqwest::{Client, StatusCode};
 use std::sync::Once;
 use std::time::Duration;
-
-/// Whose certificates are accepted.
-#[derive(Debug, Clone, Default)]
-pub enum Trust {
-    /// The roots of the operating system.
-    #[default]
-    System,
-    /// Only the authorities in this PEM text.
-    Ca(String),
-    /// Anybody's. Only by explicit word of the operator.
-    Insecure,
-}
 
 /// Makes ring the process's TLS provider. Cheap, and safe to call from everywhere.
 pub fn install_tls_provider() {
@@ -35,27 +31,13 @@ pub fn install_tls_provider() {
 /// `invalid` if the PEM text of [`Trust::Ca`] holds no certificate.
 pub fn client(trust: &Trust, request_timeout: Duration) -> Result<Client> {
     install_tls_provider();
-    let builder = Client::builder()
+    Client::builder()
         .user_agent(concat!("flowrun/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(15))
         .timeout(request_timeout)
         .redirect(reqwest::redirect::Policy::none())
-        .no_proxy();
-    let builder = match trust {
-        Trust::System => builder,
-        Trust::Insecure => builder.tls_danger_accept_invalid_certs(true),
-        Trust::Ca(pem) => {
-            let roots = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
-            if roots.is_empty() {
-                return Err(Error::new(
-                    Kind::Invalid,
-                    "the CA text holds no PEM certificate",
-                ));
-            }
-            builder.tls_certs_only(roots)
-        }
-    };
-    builder
+        .no_proxy()
+        .tls_backend_preconfigured(trust.tls()?)
         .build()
         .map_err(|e| Error::new(Kind::Internal, "no HTTP client").caused_by(&e))
 }
@@ -64,47 +46,23 @@ pub fn client(trust: &Trust, request_timeout: Duration) -> Result<Client> {
 #[must_use]
 pub fn no_answer(error: reqwest::Error) -> Error {
     let error = error.without_url();
-    let (kind, message, hint) = if error.is_timeout() {
-        (Kind::Timeout, "no answer before the deadline", None)
-    } else if error.is_connect() && is_certificate_failure(&error) {
-        let hint = "give the CA that signed the server's certificate";
-        (
-            Kind::Auth,
-            "the server's certificate is not trusted",
-            Some(hint),
-        )
+    if let Some(named) = tls::handshake_failed(&error) {
+        return named;
+    }
+    let (kind, message) = if error.is_timeout() {
+        (Kind::Timeout, "no answer before the deadline")
     } else if error.is_connect() {
-        (
-            Kind::Unreachable,
-            "no connection",
-            Some("check address, port and firewall"),
-        )
+        (Kind::Unreachable, "no connection")
     } else if error.is_body() || error.is_decode() || error.is_request() {
-        (Kind::Unreachable, "the connection broke", None)
+        (Kind::Unreachable, "the connection broke")
     } else {
-        (Kind::Protocol, "the HTTP exchange failed", None)
+        (Kind::Protocol, "the HTTP exchange failed")
     };
-    let named = Error::new(kind, message)
-        .retryable(kind != Kind::Auth)
-        .caused_by(&error);
-    match hint {
-        Some(hint) => named.hint(hint),
-        None => named,
+    let named = Error::new(kind, message).retryable(true).caused_by(&error);
+    match error.is_connect() && kind == Kind::Unreachable {
+        true => named.hint("check address, port and firewall"),
+        false => named,
     }
-}
-
-fn is_certificate_failure(error: &reqwest::Error) -> bool {
-    let mut next = std::error::Error::source(error);
-    while let Some(source) = next {
-        if let Some(rustls::Error::InvalidCertificate(_)) = source.downcast_ref::<rustls::Error>() {
-            return true;
-        }
-        if source.to_string().contains("invalid peer certificate") {
-            return true;
-        }
-        next = source.source();
-    }
-    false
 }
 
 /// The kind that an unexpected HTTP status stands for.

@@ -1,5 +1,6 @@
 //! The end of a call that waits.
 
+use crate::backoff::Backoff;
 use crate::clock;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -7,6 +8,14 @@ use std::time::{Duration, Instant};
 /// What a look that begins before the end may take. Without it a call would end in the middle of
 /// one, not knowing what it would have seen.
 const LAST_LOOK: Duration = Duration::from_secs(5);
+
+/// Pauses between looks at something that is about to change.
+pub(super) const POLL: Backoff = Backoff {
+    times: u32::MAX,
+    delay: Duration::from_millis(200),
+    factor: 1.4,
+    max: Duration::from_secs(2),
+};
 
 /// When a call gives up.
 #[derive(Debug, Clone, Copy)]

@@ -5,22 +5,31 @@
 //! bring back what the iLO says now. Requests to one iLO never overlap. A call that reaches its
 //! timeout takes a last look, and cleans up what it began: it may end some seconds later.
 //!
-//! iLO 5 and newer are driven over Redfish.
+//! Which dialect an iLO speaks is found out by asking it: Redfish, HP's REST, RIBCL, in this order.
+//! The procedures (`power`, `media`, `boot`) are the same for all of them.
 
+mod address;
+mod boot;
+mod client;
 mod deadline;
+mod failure;
 pub(crate) mod mask;
+mod media;
 pub mod model;
+mod power;
 mod redfish;
+mod ribcl;
 
 use crate::error::{Error, Kind, Result};
-use crate::http::Trust;
+use crate::http::{Certificate, Trust};
 use crate::secret::Secret;
+use address::Address;
+use client::Client;
 use deadline::Deadline;
 use model::{
     BootDevice, BootMode, BootOverride, Device, IloInfo, License, PostState, PowerState,
     PowerTarget, VmediaDevice,
 };
-use redfish::Redfish;
 use serde_json::Value;
 use std::future::Future;
 use std::time::Duration;
@@ -41,11 +50,28 @@ pub struct IloOptions {
     pub timeout: Duration,
 }
 
+/// The certificate that the iLO at `base_url` shows to anybody, for an operator to compare and
+/// pin.
+///
+/// # Errors
+/// `invalid` for a base URL that is not `https://host[:port]`, `unreachable`, `timeout`, or
+/// `unsupported` if no TLS version is shared.
+pub async fn certificate(base_url: &str, timeout: Duration) -> Result<Certificate> {
+    let op = "ilo.certificate";
+    let Address {
+        host,
+        port,
+        authority,
+    } = Address::parse(base_url).map_err(|e| e.op(op))?;
+    let shown = Certificate::shown_by(&host, port, timeout).await;
+    shown.map_err(|e| e.op(op).target(authority))
+}
+
 /// A connected iLO with an open session. [`close`](Self::close) it: sessions are few.
 #[derive(Debug)]
 pub struct Ilo {
     host: String,
-    redfish: Redfish,
+    client: Client,
     /// Held by the method that changes something.
     turn: Mutex<()>,
 }
@@ -56,14 +82,16 @@ impl Ilo {
     /// # Errors
     /// `invalid` for a base URL that is not `https://host[:port]`, `unreachable` and `timeout` if
     /// nobody answers, `auth` for wrong credentials or an untrusted certificate, `unsupported` if
-    /// it is not an iLO 5 or newer, `limit` if no session is free.
+    /// it is not an iLO or its TLS is too old, `limit` if no session is free.
     pub async fn connect(options: IloOptions) -> Result<Self> {
         let op = "ilo.connect";
-        let host = redfish::authority(&options.base_url).map_err(|e| e.op(op))?;
-        match Redfish::connect(options).await {
-            Ok(redfish) => Ok(Self {
+        let host = Address::parse(&options.base_url)
+            .map_err(|e| e.op(op))?
+            .authority;
+        match Client::connect(options).await {
+            Ok(client) => Ok(Self {
                 host,
-                redfish,
+                client,
                 turn: Mutex::new(()),
             }),
             Err(error) => Err(error.op(op).target(host)),
@@ -81,7 +109,7 @@ impl Ilo {
     /// # Errors
     /// What the iLO says, or `unreachable`.
     pub async fn info(&self) -> Result<IloInfo> {
-        self.read("ilo.info", self.redfish.info()).await
+        self.read("ilo.info", self.client.info()).await
     }
 
     /// Checks that a medium may be inserted by URL.
@@ -91,7 +119,7 @@ impl Ilo {
     pub async fn check_vmedia_license(&self) -> Result<License> {
         self.read(
             "ilo.check_vmedia_license",
-            self.redfish.check_vmedia_license(),
+            self.client.check_vmedia_license(),
         )
         .await
     }
@@ -101,8 +129,7 @@ impl Ilo {
     /// # Errors
     /// What the iLO says, or `unreachable`.
     pub async fn power_state(&self) -> Result<PowerState> {
-        self.read("ilo.power_state", self.redfish.power_state())
-            .await
+        self.read("ilo.power_state", self.client.power(None)).await
     }
 
     /// Brings the server's power to `target` and waits until the iLO shows it. Does nothing if it
@@ -114,7 +141,7 @@ impl Ilo {
     /// reset was lost.
     pub async fn set_power(&self, target: PowerTarget, timeout: Duration) -> Result<PowerState> {
         let deadline = Deadline::after(timeout);
-        let change = self.redfish.set_power(target, deadline);
+        let change = self.client.set_power(target, deadline);
         self.change("ilo.set_power", deadline, change).await
     }
 
@@ -123,7 +150,7 @@ impl Ilo {
     /// # Errors
     /// What the iLO says, or `unreachable`.
     pub async fn vmedia_status(&self) -> Result<Vec<VmediaDevice>> {
-        self.read("ilo.vmedia_status", self.redfish.vmedia_status())
+        self.read("ilo.vmedia_status", self.client.vmedia_status())
             .await
     }
 
@@ -140,7 +167,7 @@ impl Ilo {
         timeout: Duration,
     ) -> Result<VmediaDevice> {
         let deadline = Deadline::after(timeout);
-        let change = self.redfish.attach(device, url, deadline);
+        let change = self.client.attach(device, url, deadline);
         self.change("ilo.attach_vmedia", deadline, change).await
     }
 
@@ -151,7 +178,7 @@ impl Ilo {
     /// `conflict` if a console user holds the drive, `timeout`.
     pub async fn eject_vmedia(&self, device: Device, timeout: Duration) -> Result<VmediaDevice> {
         let deadline = Deadline::after(timeout);
-        let change = self.redfish.eject(device, deadline);
+        let change = self.client.eject(device, deadline);
         self.change("ilo.eject_vmedia", deadline, change).await
     }
 
@@ -167,7 +194,7 @@ impl Ilo {
         timeout: Duration,
     ) -> Result<BootOverride> {
         let deadline = Deadline::after(timeout);
-        let change = self.redfish.set_one_time_boot(device, deadline);
+        let change = self.client.set_one_time_boot(device, deadline);
         self.change("ilo.set_one_time_boot", deadline, change).await
     }
 
@@ -176,8 +203,7 @@ impl Ilo {
     /// # Errors
     /// What the iLO says, or `unreachable`.
     pub async fn boot_device(&self) -> Result<BootOverride> {
-        self.read("ilo.boot_device", self.redfish.boot_device())
-            .await
+        self.read("ilo.boot_device", self.client.boot(None)).await
     }
 
     /// Reads whether the server boots UEFI or BIOS.
@@ -185,7 +211,7 @@ impl Ilo {
     /// # Errors
     /// What the iLO says, or `unreachable`.
     pub async fn boot_mode(&self) -> Result<BootMode> {
-        self.read("ilo.boot_mode", self.redfish.boot_mode()).await
+        self.read("ilo.boot_mode", self.client.boot_mode()).await
     }
 
     /// Reads how far the power-on self test is.
@@ -193,7 +219,7 @@ impl Ilo {
     /// # Errors
     /// What the iLO says, or `unreachable`.
     pub async fn post_state(&self) -> Result<PostState> {
-        self.read("ilo.post_state", self.redfish.post_state()).await
+        self.read("ilo.post_state", self.client.post_state()).await
     }
 
     /// Sends a request of the caller's and brings back the answer, credentials and signatures
@@ -209,7 +235,7 @@ impl Ilo {
         timeout: Duration,
     ) -> Result<Value> {
         let deadline = Deadline::after(timeout);
-        let change = self.redfish.request(method, path, body, deadline);
+        let change = self.client.request(method, path, body, deadline);
         self.change("ilo.request", deadline, change).await
     }
 
@@ -218,12 +244,12 @@ impl Ilo {
     /// # Errors
     /// `unreachable` if the iLO could not be told; it drops idle sessions by itself.
     pub async fn close(&self) -> Result<()> {
-        self.read("ilo.close", self.redfish.close()).await
+        self.read("ilo.close", self.client.close()).await
     }
 
     /// Where the open session lies, so that a successor of a process that died can delete it.
     pub async fn session_path(&self) -> Option<String> {
-        self.redfish.session_path().await
+        self.client.session_path().await
     }
 
     async fn read<T>(&self, op: &str, call: impl Future<Output = Result<T>>) -> Result<T> {

@@ -3,11 +3,37 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// A protocol that an iLO speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// Redfish: iLO 5 and newer, iLO 4 from 2.30.
+    Redfish,
+    /// HP's REST before Redfish, `/rest/v1`: iLO 4 from 2.00.
+    Rest,
+    /// XML documents over HTTPS: iLO 3 and 4.
+    Ribcl,
+}
+
+impl Dialect {
+    /// The spelling used in Lua and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Redfish => "redfish",
+            Self::Rest => "rest",
+            Self::Ribcl => "ribcl",
+        }
+    }
+}
+
 /// Who the server is and how it does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IloInfo {
     /// 5 for iLO 5, and so on.
     pub generation: u8,
+    /// What we speak with it.
+    pub dialect: Dialect,
     /// Firmware of the iLO as it prints it (`2.46`).
     pub firmware: String,
     /// Product name (`ProLiant DL360 Gen10 Plus`).
@@ -28,6 +54,8 @@ pub struct IloInfo {
     pub boot_mode: BootMode,
     /// `OK`, `Warning` or `Critical`, with everything below the server counted.
     pub health: String,
+    /// Its virtual drives.
+    pub media: Vec<VmediaDevice>,
 }
 
 /// The iLO's licence, as far as virtual media need it.

@@ -1,17 +1,17 @@
 //! Bootable ISO 9660 media: kernel, ramdisk and the loader that starts them.
 //!
-//! The layout is the one of Ironic's `create_isolinux_image`. The image is written front to back
+//! The layout is the one of Ironic's boot ISOs. The image is written front to back
 //! without ever being read again or held in memory, so it can go straight into an upload, and it
 //! carries no clock or random value: the same inputs give the same bytes.
 
 use super::bootsector;
+use super::loader::{self, Grub, Isolinux};
 use crate::error::{Error, Kind, Result};
 use hadris_fs::{Content, Node, PathError, Tree, WarningKind};
 use hadris_io::ErrorType;
 use hadris_iso::{BootEntry, BootInfo, ElTorito, IsoId, IsoLevel, IsoOptions};
 use hadris_storage::sync::BlockDevice;
 use hadris_storage::{BlockIndex, BlockSize};
-use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -27,8 +27,11 @@ const LOAD_SECTORS: u16 = 4;
 /// Bytes in one sector of the medium.
 const CD_SECTOR: usize = 2048;
 
-/// The longest command line that both ISOLINUX and x86 Linux keep whole.
-const MAX_COMMAND_LINE: usize = 2047;
+/// The EFI system partition, which UEFI firmware finds through the boot catalogue.
+const EFI_IMAGE: &str = "boot/efi.img";
+
+/// Boot loaders address what they load with 32 bits.
+const MAX_LOADED: u64 = u32::MAX as u64;
 
 /// Longest volume name: 16 UCS-2 units are what Joliet stores, and readers show either one.
 const MAX_VOLUME_ID: usize = 32;
@@ -45,15 +48,6 @@ pub enum Source {
     File(PathBuf),
 }
 
-/// The ISOLINUX loader.
-#[derive(Debug, Clone)]
-pub struct Isolinux {
-    /// `isolinux.bin`.
-    pub bin: Source,
-    /// `ldlinux.c32`, needed by Syslinux 5 and newer.
-    pub ldlinux: Option<Source>,
-}
-
 /// What goes onto a boot medium.
 #[derive(Debug, Clone)]
 pub struct IsoSpec {
@@ -65,58 +59,72 @@ pub struct IsoSpec {
     pub ramdisk: Source,
     /// Kernel parameters, separated by spaces, as one line.
     pub kernel_params: String,
-    /// The loader; without one a program that prints a sentence and halts takes its place.
+    /// The loader for BIOS; without one a program that prints a sentence and halts takes its place.
     pub isolinux: Option<Isolinux>,
+    /// The loader for UEFI; without one UEFI does not boot the medium.
+    pub grub: Option<Grub>,
     /// More files, by their path on the medium.
     pub files: Vec<(String, Source)>,
 }
 
-/// What was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IsoReport {
-    /// Size of the image.
-    pub bytes: u64,
-    /// SHA-256 of the image in lower-case hex.
-    pub sha256: String,
+/// A boot medium that is laid out and not yet written.
+#[derive(Debug)]
+pub struct Iso {
+    tree: Tree,
+    options: IsoOptions,
+    bytes: u64,
 }
 
-/// Writes a boot medium to `out`, front to back, and reports its size and digest.
-///
-/// ISO 9660 level 3 with Rock Ridge, Joliet and a BIOS El Torito entry. Blocks while it reads and
-/// writes.
-///
-/// # Errors
-///
-/// `invalid` for a specification that cannot be a medium, before anything is written;
-/// `not_found` or `io` if a source cannot be read; `corrupt` if one changed its size meanwhile;
-/// `io` or `limit` if `out` does not take the bytes.
-pub fn make_iso(spec: &IsoSpec, out: &mut dyn Write) -> Result<IsoReport> {
-    build(spec, out).map_err(|error| error.op(OP))
-}
-
-fn build(spec: &IsoSpec, out: &mut dyn Write) -> Result<IsoReport> {
-    let tree = tree(spec)?;
-    let options = options(spec)?;
-    let plan = hadris_iso::plan(&tree, &options).map_err(|error| failure(&error))?;
-    refuse_losses(&plan)?;
-    let mut sink = Sink {
-        out,
-        next: 0,
-        blocks: plan.size() / u64::from(CD_BLOCK.get()),
-        digest: Sha256::new(),
-    };
-    let report =
-        hadris_iso::sync::write(&mut sink, &tree, &options).map_err(|error| failure(&error))?;
-    if sink.next != sink.blocks {
-        return Err(Error::new(
-            Kind::Internal,
-            format!("{} of {} sectors were written", sink.next, sink.blocks),
-        ));
+impl Iso {
+    /// Lays out a medium: ISO 9660 level 3 with Rock Ridge and Joliet, and El Torito entries for
+    /// BIOS and, with GRUB, for UEFI. Looks at the sources' sizes; reads only the loaders.
+    ///
+    /// # Errors
+    ///
+    /// `invalid` for a specification that cannot be a medium; `limit` for a kernel or ramdisk
+    /// that no loader can load; `not_found` or `io` if a source cannot be opened.
+    pub fn plan(spec: &IsoSpec) -> Result<Self> {
+        Self::lay_out(spec).map_err(|error| error.op(OP))
     }
-    Ok(IsoReport {
-        bytes: report.size(),
-        sha256: hex::encode(sink.digest.finalize()),
-    })
+
+    fn lay_out(spec: &IsoSpec) -> Result<Self> {
+        let tree = tree(spec)?;
+        let options = options(spec)?;
+        let plan = hadris_iso::plan(&tree, &options).map_err(|error| failure(&error))?;
+        refuse_losses(&plan)?;
+        Ok(Self {
+            tree,
+            options,
+            bytes: plan.size(),
+        })
+    }
+
+    /// Size of the image.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes the image, front to back. Blocks while it reads and writes.
+    ///
+    /// # Errors
+    ///
+    /// `not_found` or `io` if a source cannot be read; `corrupt` if one changed its size since
+    /// the medium was laid out; `io` or `limit` if `out` does not take the bytes.
+    pub fn write(&self, out: &mut dyn Write) -> Result<()> {
+        let mut sink = Sink {
+            out,
+            next: 0,
+            blocks: self.bytes / u64::from(CD_BLOCK.get()),
+        };
+        hadris_iso::sync::write(&mut sink, &self.tree, &self.options)
+            .map_err(|error| failure(&error).op(OP))?;
+        if sink.next != sink.blocks {
+            let message = format!("{} of {} sectors were written", sink.next, sink.blocks);
+            return Err(Error::new(Kind::Internal, message).op(OP));
+        }
+        Ok(())
+    }
 }
 
 /// The files of the medium.
@@ -126,17 +134,17 @@ fn tree(spec: &IsoSpec) -> Result<Tree> {
         tree.insert(path, Node::file(content))
             .map_err(|error| failure(&error))
     };
-    add("vmlinuz", content(&spec.kernel)?)?;
-    add("initrd", content(&spec.ramdisk)?)?;
+    add("vmlinuz", loadable("kernel", &spec.kernel)?)?;
+    add("initrd", loadable("ramdisk", &spec.ramdisk)?)?;
     add(
         "isolinux/isolinux.cfg",
-        Content::bytes(loader_config(&spec.kernel_params)?),
+        Content::bytes(loader::isolinux_config(&spec.kernel_params)?),
     )?;
     match &spec.isolinux {
         Some(loader) => {
-            add(BOOT_IMAGE, content(&loader.bin)?)?;
+            add(BOOT_IMAGE, loader.bin.content()?)?;
             if let Some(ldlinux) = &loader.ldlinux {
-                add("isolinux/ldlinux.c32", content(ldlinux)?)?;
+                add("isolinux/ldlinux.c32", ldlinux.content()?)?;
             }
         }
         None => {
@@ -145,6 +153,13 @@ fn tree(spec: &IsoSpec) -> Result<Tree> {
             add(BOOT_IMAGE, Content::bytes(image))?;
         }
     }
+    if let Some(grub) = &spec.grub {
+        let config = loader::grub_config(&spec.kernel_params)?;
+        for path in loader::GRUB_CONFIGS {
+            add(path, Content::bytes(config.as_str()))?;
+        }
+        add(EFI_IMAGE, Content::bytes(loader::system_partition(grub)?))?;
+    }
     for (path, source) in &spec.files {
         if path.chars().any(char::is_control) || path.split('/').all(str::is_empty) {
             return Err(Error::new(
@@ -152,45 +167,32 @@ fn tree(spec: &IsoSpec) -> Result<Tree> {
                 format!("{path:?} is not a path on the medium"),
             ));
         }
-        add(path, content(source)?)?;
+        add(path, source.content()?)?;
     }
     Ok(tree)
 }
 
-fn content(source: &Source) -> Result<Content> {
-    match source {
-        Source::Bytes(bytes) => Ok(Content::bytes(bytes.as_slice())),
-        Source::File(path) => hadris_fs::host::file(path).map_err(|error| failure(&error)),
+impl Source {
+    pub(super) fn content(&self) -> Result<Content> {
+        match self {
+            Self::Bytes(bytes) => Ok(Content::bytes(bytes.as_slice())),
+            Self::File(path) => hadris_fs::host::file(path).map_err(|error| failure(&error)),
+        }
     }
 }
 
-/// `isolinux.cfg`: one label that starts the kernel with the whole command line.
-fn loader_config(params: &str) -> Result<String> {
-    if let Some(bad) = params.chars().find(|c| c.is_control()) {
+fn loadable(what: &str, source: &Source) -> Result<Content> {
+    let content = source.content()?;
+    if content.len() > MAX_LOADED {
         return Err(Error::new(
-            Kind::Invalid,
-            format!("the kernel parameters have {bad:?}, they must be one line"),
-        )
-        .hint("separate parameters with spaces"));
-    }
-    let mut line = String::from("initrd=/initrd text ");
-    if !params.trim().is_empty() {
-        line.push_str(params.trim());
-        line.push(' ');
-    }
-    line.push_str("--");
-    if line.len() > MAX_COMMAND_LINE {
-        return Err(Error::new(
-            Kind::Invalid,
+            Kind::Limit,
             format!(
-                "the kernel command line takes {} bytes, boot loader and kernel keep {MAX_COMMAND_LINE}",
-                line.len()
+                "the {what} has {} bytes; boot loaders load less than 4 GiB",
+                content.len()
             ),
         ));
     }
-    Ok(format!(
-        "default boot\n\nlabel boot\nkernel /vmlinuz\nappend {line}\n"
-    ))
+    Ok(content)
 }
 
 fn options(spec: &IsoSpec) -> Result<IsoOptions> {
@@ -208,6 +210,12 @@ fn options(spec: &IsoSpec) -> Result<IsoOptions> {
     if spec.isolinux.is_some() {
         boot = boot.with_boot_info(BootInfo::Table);
     }
+    let mut catalog = ElTorito::new()
+        .with_catalog_path("isolinux/boot.cat")
+        .with_entry(boot);
+    if spec.grub.is_some() {
+        catalog = catalog.with_entry(BootEntry::uefi(EFI_IMAGE));
+    }
     Ok(IsoOptions::new()
         .with_id(IsoId::Volume, volume)
         .with_id(IsoId::Application, "FLOWRUN")
@@ -215,11 +223,7 @@ fn options(spec: &IsoSpec) -> Result<IsoOptions> {
         .with_level(IsoLevel::L3)
         .with_rock_ridge()
         .with_joliet()
-        .with_el_torito(
-            ElTorito::new()
-                .with_entry(boot)
-                .with_catalog_path("isolinux/boot.cat"),
-        ))
+        .with_el_torito(catalog))
 }
 
 /// Refuses an image on which some reader would miss a file or find it under another name.
@@ -241,7 +245,7 @@ fn refuse_losses(plan: &hadris_fs::Report) -> Result<()> {
 }
 
 /// Says in our words what the ISO writer met.
-fn failure(error: &PathError) -> Error {
+pub(super) fn failure(error: &PathError) -> Error {
     use hadris_io::ErrorKind;
 
     let system = error.downcast_device::<std::io::Error>();
@@ -275,7 +279,6 @@ struct Sink<'a> {
     out: &'a mut dyn Write,
     next: u64,
     blocks: u64,
-    digest: Sha256,
 }
 
 impl ErrorType for Sink<'_> {
@@ -320,7 +323,6 @@ impl BlockDevice for Sink<'_> {
         self.out
             .write_all(buf)
             .map_err(|error| hadris_io::Error::device(error, "cannot write the image"))?;
-        self.digest.update(buf);
         let sectors = u64::try_from(buf.len() / CD_SECTOR).unwrap_or(u64::MAX);
         self.next = self.next.saturating_add(sectors);
         Ok(())
@@ -344,33 +346,9 @@ mod tests {
             ramdisk: Source::Bytes(b"ramdisk".to_vec()),
             kernel_params: "boot_method=vmedia console=ttyS0".into(),
             isolinux: None,
+            grub: None,
             files: Vec::new(),
         }
-    }
-
-    #[test]
-    fn the_loader_starts_the_kernel_with_the_whole_line() {
-        assert_eq!(
-            loader_config("a=1 b=\"x y\"").unwrap(),
-            "default boot\n\nlabel boot\nkernel /vmlinuz\n\
-             append initrd=/initrd text a=1 b=\"x y\" --\n"
-        );
-        assert!(loader_config("").unwrap().ends_with("text --\n"));
-    }
-
-    #[test]
-    fn refuses_parameters_that_are_not_one_line() {
-        for params in ["a\nb", "a\rlabel x", "a\0", &"x".repeat(2048)] {
-            assert_eq!(loader_config(params).unwrap_err().kind(), Kind::Invalid);
-        }
-    }
-
-    #[test]
-    fn the_digest_and_size_are_those_of_the_bytes() {
-        let mut image = Vec::new();
-        let report = make_iso(&spec(), &mut image).unwrap();
-        assert_eq!(report.bytes, u64::try_from(image.len()).unwrap());
-        assert_eq!(report.sha256, hex::encode(Sha256::digest(&image)));
     }
 
     #[test]
@@ -388,10 +366,8 @@ mod tests {
         ] {
             let mut spec = spec();
             spec.files = vec![(path.to_owned(), Source::Bytes(Vec::new()))];
-            let mut image = Vec::new();
-            let error = make_iso(&spec, &mut image).unwrap_err();
+            let error = Iso::plan(&spec).unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid, "{path:?}: {error}");
-            assert!(image.is_empty(), "{path:?}");
         }
     }
 
@@ -399,7 +375,7 @@ mod tests {
     fn a_missing_source_is_named() {
         let mut spec = spec();
         spec.ramdisk = Source::File("/nonexistent/initrd".into());
-        let error = make_iso(&spec, &mut Vec::new()).unwrap_err();
+        let error = Iso::plan(&spec).unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         assert_eq!(error.on(), "/nonexistent/initrd");
     }
@@ -408,11 +384,22 @@ mod tests {
     fn a_full_output_says_so() {
         let mut small = [0_u8; 100_000];
         let mut out = small.as_mut_slice();
-        let error = make_iso(&spec(), &mut out).unwrap_err();
+        let error = Iso::plan(&spec()).unwrap().write(&mut out).unwrap_err();
         assert_eq!(error.kind(), Kind::Io);
         assert!(
             error.to_string().contains("cannot write the image"),
             "{error}"
         );
+    }
+    #[test]
+    fn refuses_what_no_loader_can_load() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("initrd");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(4 << 30).unwrap();
+        let mut spec = spec();
+        spec.ramdisk = Source::File(path);
+        let error = Iso::plan(&spec).unwrap_err();
+        assert_eq!(error.kind(), Kind::Limit, "{error}");
     }
 }

@@ -4,6 +4,11 @@
 
 pub mod artifact;
 pub mod bootsector;
+pub mod checksum;
+pub mod configdrive;
+pub mod esp;
+pub mod filesystem;
 pub mod iso;
+pub mod loader;
 pub mod source;
 pub mod vfat;

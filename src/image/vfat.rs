@@ -13,7 +13,11 @@ pub const PARAMETERS_FILE: &str = "parameters.txt";
 /// A 3.5 inch HD floppy: 80 cylinders, 2 heads, 18 sectors.
 const FLOPPY_BYTES: usize = 1_474_560;
 /// Entries of a floppy's root directory.
-const FLOPPY_ROOT_ENTRIES: u16 = 224;
+const FLOPPY_ROOT_ENTRIES: usize = 224;
+/// Clusters of a floppy: its 2880 sectors without boot sector, two FATs and root directory.
+const FLOPPY_CLUSTERS: usize = 2880 - 1 - 2 * 9 - 14;
+/// Most entries of a root directory that stand on a 16-bit count and in whole sectors.
+const MAX_ROOT_ENTRIES: usize = 0xffe0;
 /// Largest floppy or USB key that is built in memory.
 const MAX_BYTES: usize = 64 << 20;
 
@@ -44,10 +48,11 @@ pub fn make_vfat(spec: &VfatSpec) -> Result<Vec<u8>> {
     }
     files.sort();
     files.iter().try_for_each(|(name, _)| check_name(name))?;
-    let size = image_bytes(&files)?;
-    let mut image = Cursor::new(vec![0_u8; size]);
+    let layout = Layout::of(&files)?;
+    let mut image = Cursor::new(vec![0_u8; layout.bytes]);
     let failed = |e: std::io::Error| Error::new(Kind::Io, "cannot build the floppy").caused_by(&e);
-    fatfs::format_volume(&mut image, layout(size, label, &files)).map_err(failed)?;
+    let options = layout.options().volume_label(label).volume_id(id(&files));
+    fatfs::format_volume(&mut image, options).map_err(failed)?;
     let volume = FileSystem::new(&mut image, FsOptions::new()).map_err(failed)?;
     for (name, content) in &files {
         let mut file = volume.root_dir().create_file(name).map_err(failed)?;
@@ -58,52 +63,90 @@ pub fn make_vfat(spec: &VfatSpec) -> Result<Vec<u8>> {
     Ok(image.into_inner())
 }
 
-fn layout(size: usize, label: [u8; 11], files: &[(String, Vec<u8>)]) -> FormatVolumeOptions {
+/// The volume's number, from what is in it.
+fn id(files: &[(String, Vec<u8>)]) -> u32 {
     let mut hash = Sha256::new();
     for (name, content) in files {
         hash.update(name.as_bytes());
         hash.update(content);
     }
     let digest = hash.finalize();
-    let id = digest
-        .iter()
-        .take(4)
-        .fold(0_u32, |id, byte| (id << 8) | u32::from(*byte));
-    let options = FormatVolumeOptions::new().volume_label(label).volume_id(id);
-    if size > FLOPPY_BYTES {
-        let entries = root_entries(files).next_multiple_of(16).max(512);
-        return options.max_root_dir_entries(u16::try_from(entries).unwrap_or(u16::MAX));
-    }
-    // Firmware recognises a floppy by its geometry.
-    options
-        .fat_type(FatType::Fat12)
-        .bytes_per_cluster(512)
-        .max_root_dir_entries(FLOPPY_ROOT_ENTRIES)
-        .media(0xF0)
-        .sectors_per_track(18)
-        .heads(2)
+    let first = digest.iter().take(4);
+    first.fold(0, |id, byte| (id << 8) | u32::from(*byte))
 }
 
-/// The floppy if all fits on it, else whole MiB with room for tables and cluster slack.
-fn image_bytes(files: &[(String, Vec<u8>)]) -> Result<usize> {
-    let content: usize = files
-        .iter()
-        .map(|(_, bytes)| bytes.len().next_multiple_of(512))
-        .sum();
-    // 33 sectors of a floppy hold its tables.
-    let entries = root_entries(files);
-    if content + 40 * 512 <= FLOPPY_BYTES && entries <= usize::from(FLOPPY_ROOT_ENTRIES) {
-        return Ok(FLOPPY_BYTES);
+/// The size and geometry of a volume.
+struct Layout {
+    bytes: usize,
+    fat: FatType,
+    cluster: usize,
+    root_entries: usize,
+}
+
+impl Layout {
+    /// The floppy if all fits on it, else the smallest FAT12 or FAT16 volume that holds the files.
+    fn of(files: &[(String, Vec<u8>)]) -> Result<Self> {
+        let clusters = |size: usize| {
+            let lengths = files.iter().map(|(_, bytes)| bytes.len());
+            lengths.map(|length| length.div_ceil(size)).sum::<usize>()
+        };
+        let entries = root_entries(files);
+        if clusters(512) <= FLOPPY_CLUSTERS && entries <= FLOPPY_ROOT_ENTRIES {
+            return Ok(Self {
+                bytes: FLOPPY_BYTES,
+                fat: FatType::Fat12,
+                cluster: 512,
+                root_entries: FLOPPY_ROOT_ENTRIES,
+            });
+        }
+        // The number of clusters alone tells readers which FAT it is (FAT specification, §3.5).
+        // A wide margin at the limits, because drivers disagree by some clusters.
+        let choices = [
+            (FatType::Fat12, 512, 0),
+            (FatType::Fat12, 1024, 0),
+            (FatType::Fat12, 2048, 0),
+            (FatType::Fat12, 4096, 0),
+            (FatType::Fat16, 1024, 4200),
+            (FatType::Fat16, 2048, 4200),
+        ];
+        let root_entries = entries.next_multiple_of(16);
+        let volume = choices.into_iter().find_map(|(fat, cluster, least)| {
+            let (most, bits) = match fat {
+                FatType::Fat12 => (4000, 12),
+                _ => (65_000, 16),
+            };
+            let count = clusters(cluster).max(least) + 1;
+            let table = ((count + 2) * bits).div_ceil(8 * 512) + 1;
+            let bytes = (1 + 2 * table) * 512 + root_entries * 32 + count * cluster;
+            let bytes = bytes.next_multiple_of(4096);
+            (count <= most && bytes <= MAX_BYTES).then_some(Self {
+                bytes,
+                fat,
+                cluster,
+                root_entries,
+            })
+        });
+        volume
+            .filter(|_| root_entries <= MAX_ROOT_ENTRIES)
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::Limit,
+                    format!("the files do not fit on a floppy or key of {MAX_BYTES} bytes"),
+                )
+            })
     }
-    let size =
-        (content + content / 16 + files.len() * 32 * 1024 + (1 << 20)).next_multiple_of(1 << 20);
-    if size > MAX_BYTES {
-        return Err(Error::new(
-            Kind::Limit,
-            format!("{content} bytes do not fit on a floppy or key of {MAX_BYTES} bytes"),
-        ));
+
+    fn options(&self) -> FormatVolumeOptions {
+        let options = FormatVolumeOptions::new()
+            .fat_type(self.fat)
+            .bytes_per_cluster(u32::try_from(self.cluster).unwrap_or_default())
+            .max_root_dir_entries(u16::try_from(self.root_entries).unwrap_or_default());
+        if self.bytes != FLOPPY_BYTES {
+            return options;
+        }
+        // Firmware recognises a floppy by its geometry.
+        options.media(0xF0).sectors_per_track(18).heads(2)
     }
-    Ok(size)
 }
 
 /// Entries of the root directory: the label, and for each file one and its long name, in pieces of

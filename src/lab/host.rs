@@ -1,6 +1,7 @@
 //! The seam between a simulated iLO and the machine it powers.
 
 use crate::error::Result;
+use crate::ilo::model::BootMode;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::fmt;
@@ -22,6 +23,8 @@ pub struct BootRequest {
     pub number: u64,
     /// Which device the firmware tries.
     pub source: BootSource,
+    /// How it starts what is on the device.
+    pub mode: BootMode,
     /// The virtual CD, if one is inserted.
     pub cdrom: Option<Arc<dyn Medium>>,
     /// The virtual floppy or USB key, if one is inserted.

@@ -8,7 +8,7 @@
 use super::files::{make_private_dir, read_text, write_private};
 use crate::error::{Error, Kind, Result};
 use crate::image::bootsector::program;
-use crate::image::iso::{IsoSpec, Source, make_iso};
+use crate::image::iso::{Iso, IsoSpec, Source};
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use hadris_fs::Guid;
 use hadris_part::gpt::types::{EFI_SYSTEM, LINUX_FILESYSTEM};
@@ -111,11 +111,12 @@ fn write_deploy_iso(path: &Path) -> Result<()> {
         ramdisk: stand_in("ramdisk stand-in", 512 << 10),
         kernel_params: "boot_method=vmedia".to_owned(),
         isolinux: None,
+        grub: None,
         files: Vec::new(),
     };
     let failed = |e: &io::Error| Error::io(path, "write the deploy ISO", e);
     let mut file = BufWriter::new(File::create(path).map_err(|e| failed(&e))?);
-    make_iso(&spec, &mut file)?;
+    Iso::plan(&spec)?.write(&mut file)?;
     file.into_inner().map_err(|e| failed(e.error()))?;
     Ok(())
 }

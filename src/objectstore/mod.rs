@@ -1,10 +1,10 @@
 //! The built-in object store: Swift's object API over files, for sites without a Swift.
 //!
 //! Done: v1 authentication, `/info`, accounts, containers, listings, objects with ranges,
-//! conditions, metadata and expiry, temporary URLs (GET, HEAD, PUT) with account and container
-//! keys. Answers, limits and error bodies are those of Swift 2.38. Not done, and refused: large
-//! objects in segments, copies, symlinks, ACLs, several accounts. A request for several ranges
-//! gets the whole object.
+//! conditions, metadata and expiry, temporary URLs (GET, HEAD, PUT; for a prefix, for a network)
+//! with account and container keys. Answers, limits and error bodies are those of Swift 2.38. Not
+//! done, and refused: large objects in segments, copies, symlinks, ACLs, several accounts. A
+//! request for several ranges gets the whole object.
 //!
 //! ```no_run
 //! # use flowrun::objectstore::{Store, StoreOptions, User};
@@ -62,6 +62,8 @@ pub struct StoreOptions {
     pub users: Vec<User>,
     /// Keys that sign temporary URLs, beside those that a client sets on the account.
     pub temp_url_keys: Vec<Secret>,
+    /// Accepts temporary URLs that are signed with SHA-1, as clients before 2016 make them.
+    pub sha1_temp_urls: bool,
     /// How long a token is good for.
     pub token_life: Duration,
     /// What clients reach the store by (`https://deploy.example:8443`); absent: what they sent
@@ -79,6 +81,7 @@ impl StoreOptions {
             account: "AUTH_flowrun".to_owned(),
             users: vec![user],
             temp_url_keys: Vec::new(),
+            sha1_temp_urls: false,
             token_life: Duration::from_secs(24 * 60 * 60),
             public_url: None,
             max_object_bytes: limits::MAX_OBJECT_BYTES,

@@ -142,10 +142,21 @@ impl Claim {
         self.digest
     }
 
-    /// Whether `key` signed `method` on `path` until `expires`.
+    /// Whether `key` signed `method` on `path` until `expires`, for clients in `ip_range` if there
+    /// is one. A path that is the prefix of many is signed with `prefix:` before it.
     #[must_use]
-    pub fn verify(&self, key: &Secret, method: &str, path: &str, expires: u64) -> bool {
-        let message = message(method, expires, path);
+    pub fn verify(
+        &self,
+        key: &Secret,
+        ip_range: Option<&str>,
+        method: &str,
+        path: &str,
+        expires: u64,
+    ) -> bool {
+        let mut message = message(method, expires, path);
+        if let Some(range) = ip_range {
+            message = format!("ip={range}\n{message}");
+        }
         let mac = self
             .digest
             .hmac(key.expose().as_bytes(), message.as_bytes());
@@ -233,24 +244,27 @@ mod tests {
     fn verifies_every_spelling_and_nothing_else() {
         for spelled in [SHA1, SHA256, SHA512, &format!("{SHA512}==")] {
             let claim = Claim::parse(spelled).unwrap();
-            assert!(claim.verify(&key(), "GET", PATH, EXPIRES), "{spelled}");
-            assert!(!claim.verify(&key(), "PUT", PATH, EXPIRES));
-            assert!(!claim.verify(&key(), "GET", PATH, EXPIRES + 1));
-            assert!(!claim.verify(&key(), "GET", &PATH[..PATH.len() - 1], EXPIRES));
-            assert!(!claim.verify(&Secret::new("other"), "GET", PATH, EXPIRES));
+            assert!(
+                claim.verify(&key(), None, "GET", PATH, EXPIRES),
+                "{spelled}"
+            );
+            assert!(!claim.verify(&key(), None, "PUT", PATH, EXPIRES));
+            assert!(!claim.verify(&key(), None, "GET", PATH, EXPIRES + 1));
+            assert!(!claim.verify(&key(), None, "GET", &PATH[..PATH.len() - 1], EXPIRES));
+            assert!(!claim.verify(&Secret::new("other"), None, "GET", PATH, EXPIRES));
         }
         let standard = SHA512.replace('_', "/").replace('-', "+");
         assert!(
             Claim::parse(&standard)
                 .unwrap()
-                .verify(&key(), "GET", PATH, EXPIRES)
+                .verify(&key(), None, "GET", PATH, EXPIRES)
         );
         let truncated = Claim::parse("sha512:N76o").unwrap();
-        assert!(!truncated.verify(&key(), "GET", PATH, EXPIRES));
+        assert!(!truncated.verify(&key(), None, "GET", PATH, EXPIRES));
         assert!(
             !Claim::parse("sha256:")
                 .unwrap()
-                .verify(&key(), "GET", PATH, EXPIRES)
+                .verify(&key(), None, "GET", PATH, EXPIRES)
         );
         for broken in [
             "",

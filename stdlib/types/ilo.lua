@@ -4,6 +4,7 @@
 ---What an iLO tells about itself and its server.
 ---@class IloInfo
 ---@field generation integer 5 for iLO 5
+---@field dialect "redfish"|"rest"|"ribcl" what is spoken with it
 ---@field firmware string its version
 ---@field model string the server's product name
 ---@field serial string the server's serial number
@@ -14,6 +15,7 @@
 ---@field post_state string `power_off`, `in_post`, `finished_post`, …
 ---@field boot_mode string `uefi` or `legacy`
 ---@field health string `OK`, `Warning` or `Critical`
+---@field media (VmediaDevice)[] what the virtual drives hold; URLs are masked
 
 ---A virtual drive.
 ---@class VmediaDevice

@@ -11,9 +11,13 @@
 ---@class Image
 ---@field path string where it is
 ---@field format "raw"|"qcow2" how it is stored
----@field virtual_bytes integer size of the disk it describes
+---@field compression "gz"|"xz"|"zst" how the file is compressed as a whole, if it is
+---@field kind "partition"|"whole-disk" a file system alone, or a disk with a partition table
+---@field virtual_bytes integer size of the disk it describes; of a compressed file it is not known
+---@field root_uuid string partition images: UUID of the file system
 ---@field file_bytes integer size of the file
----@field sha256 string hash of the file, if it was checked
+---@field sha256 string SHA-256 of the file, if that was checked
+---@field checksum string what was checked, as `sha512:<hex>`
 
 image = {}
 
@@ -22,16 +26,16 @@ image = {}
 ---@param artifact Artifact what `make_vfat` or `make_iso` returned
 function image.discard(artifact) end
 
----Finds an OS image, checks it, and tells its size.
+---Brings an OS image here, by way of the cache unless it is a file, and checks it.
 ---    image.fetch("/srv/images/debian.qcow2").virtual_bytes   --> 2147483648
----@param source string path of a raw or qcow2 file, or file:// and the path
+---@param source string glance://<id or name>, a Glance id, http(s)://…, file://…, or a path
 ---@param o? { checksum?: string, format?: "raw"|"qcow2" }
----@return Image # what `disk.write_whole_disk_image` takes
+---@return Image # what `disk.write_…_image` takes
 function image.fetch(source, o) end
 
 ---Builds a boot ISO from kernel and ramdisk.
 ---    image.make_iso { kernel = "/boot/vmlinuz", ramdisk = "/boot/initrd.img" }.path
----@param o { kernel: string, ramdisk: string, kernel_params?: string, volume_id?: string, isolinux?: string, ldlinux?: string }
+---@param o { kernel: string, ramdisk: string, kernel_params?: string, root_uuid?: string, volume_id?: string, boot?: "bios"|"uefi"|"both" }
 ---@return Artifact # the image; equal inputs give equal bytes
 function image.make_iso(o) end
 

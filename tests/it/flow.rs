@@ -8,20 +8,22 @@
     reason = "helpers of tests, which the lints do not recognise outside of test functions"
 )]
 
+mod partition_image;
+
 use flowrun::clock;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-const FLOW: &str = "flows/ilo_vmedia_iscsi.lua";
+pub(crate) const FLOW: &str = "flows/ilo_vmedia_iscsi.lua";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The command, from the project's folder as the README gives it.
-fn flowrun(args: &[&str]) -> Command {
+pub(crate) fn flowrun(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flowrun"));
     command.current_dir(root()).args(args).stdin(Stdio::null());
     command
@@ -31,7 +33,7 @@ fn run(args: &[&str]) -> Output {
     flowrun(args).output().unwrap()
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
@@ -39,7 +41,7 @@ fn text(output: &Output) -> String {
     format!("{out}{err}")
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }
 
@@ -52,13 +54,13 @@ fn told(output: &Output, exit: i32, parts: &[&str]) {
 }
 
 /// A site of its own process, as a real one is.
-struct LabUp {
+pub(crate) struct LabUp {
     child: Child,
     dir: tempfile::TempDir,
 }
 
 impl LabUp {
-    fn start(nodes: u32, faults: &[&str]) -> Self {
+    pub(crate) fn start(nodes: u32, faults: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut command = flowrun(&[
             "lab",
@@ -89,11 +91,11 @@ impl LabUp {
         lab
     }
 
-    fn dir(&self) -> &str {
+    pub(crate) fn dir(&self) -> &str {
         self.dir.path().to_str().unwrap()
     }
 
-    fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.dir.path().join(relative)
     }
 
@@ -148,24 +150,47 @@ impl LabUp {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    fn image(&self) -> PathBuf {
+    pub(crate) fn image(&self) -> PathBuf {
         self.path("images/lab-image.raw")
     }
 
-    fn disk_is_right(&self, image: &Path, format: &str) {
+    /// The image is on the disk; its partition table knows the larger disk's end.
+    pub(crate) fn disk_is_right(&self, image: &Path, format: &str) {
         let disk = self.path("nodes/lab-1/disk.raw");
+        let size = |format: &str, path: &Path| {
+            let output = Command::new("qemu-img")
+                .args(["info", "--output=json", "-f", format])
+                .arg(path)
+                .output()
+                .expect("qemu-img is needed; tests/run.sh installs it");
+            let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+            info["virtual-size"].as_u64().unwrap()
+        };
+        let bytes = size(format, image) - (1 << 20);
+        // Without the table's MiB.
+        let part = |format: &str, path: &Path| {
+            format!(
+                "driver=raw,offset=1048576,size={bytes},file.driver={format},\
+                file.file.driver=file,file.file.filename={}",
+                path.display()
+            )
+        };
         let output = Command::new("qemu-img")
-            .args(["compare", "-f", format, "-F", "raw"])
-            .arg(image)
-            .arg(&disk)
+            .args(["compare", "--image-opts", &part(format, image)])
+            .arg(part("raw", &disk))
             .output()
-            .expect("qemu-img is needed; tests/run.sh installs it");
-        // The disk is larger than the image; what follows reads as zeros.
+            .unwrap();
         assert!(output.status.success(), "{}", text(&output));
+        let output = Command::new("/usr/sbin/sgdisk")
+            .arg("-v")
+            .arg(&disk)
+            .output();
+        let said = text(&output.expect("sgdisk is needed; tests/run.sh installs it"));
+        assert!(said.contains("No problems found"), "{said}");
     }
 
     /// Nothing attached, uploaded or powered is left behind by a run that did not finish.
-    fn nothing_is_left(&self) {
+    pub(crate) fn nothing_is_left(&self) {
         let state = self.state();
         let machine = &state["nodes"][0]["machine"];
         assert_eq!(machine["power"], "off", "{machine:#}");

@@ -3,13 +3,17 @@
 #[cfg(test)]
 mod captures;
 #[cfg(test)]
+mod generations;
+#[cfg(test)]
 mod media;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
-mod site;
+pub(crate) mod site;
+#[cfg(test)]
+mod trust;
 
 use flowrun::error::Kind;
 use flowrun::http::Trust;

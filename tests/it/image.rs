@@ -6,6 +6,7 @@
     reason = "helpers of tests fail the test they help"
 )]
 
+mod boot;
 mod disk;
 mod floppy;
 mod iso;
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Runs a tool of the Debian package named in `from`, whatever its exit status.
-fn run<A: AsRef<OsStr>>(from: &str, program: &str, args: &[A]) -> Output {
+pub(crate) fn run<A: AsRef<OsStr>>(from: &str, program: &str, args: &[A]) -> Output {
     // Administrators' tools lie where only they look.
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     Command::new(program)
@@ -28,7 +29,7 @@ fn run<A: AsRef<OsStr>>(from: &str, program: &str, args: &[A]) -> Output {
 }
 
 /// Runs a tool that must succeed and returns its standard output.
-fn tool<A: AsRef<OsStr>>(from: &str, program: &str, args: &[A]) -> Vec<u8> {
+pub(crate) fn tool<A: AsRef<OsStr>>(from: &str, program: &str, args: &[A]) -> Vec<u8> {
     let output = run(from, program, args);
     assert!(
         output.status.success(),
@@ -40,16 +41,16 @@ fn tool<A: AsRef<OsStr>>(from: &str, program: &str, args: &[A]) -> Vec<u8> {
     output.stdout
 }
 
-fn text<A: AsRef<OsStr>>(from: &str, program: &str, args: &[A]) -> String {
+pub(crate) fn text<A: AsRef<OsStr>>(from: &str, program: &str, args: &[A]) -> String {
     String::from_utf8_lossy(&tool(from, program, args)).into_owned()
 }
 
-fn show(path: &Path) -> String {
+pub(crate) fn show(path: &Path) -> String {
     path.display().to_string()
 }
 
 /// Bytes without a pattern that a wrong offset could hide in; xorshift64.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {

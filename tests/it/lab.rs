@@ -9,13 +9,15 @@
 
 mod deployer;
 mod faults;
+mod ilo_rest;
+mod ilo_ribcl;
 mod ramdisk;
 
 use axum::http::StatusCode;
 use deployer::{DISK_BYTES, Deployer, PATIENCE, TOKEN, iqn, is_open, options, run, text};
 use flowrun::error::Kind;
 use flowrun::ilo::model::{Device, PowerTarget};
-use flowrun::image::iso::{IsoSpec, Source, make_iso};
+use flowrun::image::iso::{Iso, IsoSpec, Source};
 use flowrun::iscsi::Session;
 use flowrun::lab::site::{Site, SiteOptions};
 use flowrun::secret::Secret;
@@ -178,10 +180,11 @@ async fn a_boot_iso_comes_up_if_its_root_is_on_the_disk() {
             ramdisk: Source::Bytes(b"ramdisk".to_vec()),
             kernel_params: format!("root=UUID={uuid}"),
             isolinux: None,
+            grub: None,
             files: Vec::new(),
         };
         let mut iso = Vec::new();
-        make_iso(&spec, &mut iso).unwrap();
+        Iso::plan(&spec).unwrap().write(&mut iso).unwrap();
         deployer.insert(&ilo, Device::Cdrom, uuid, iso).await;
         deployer.boot_cd(&ilo).await;
         deployer

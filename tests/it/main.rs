@@ -1,9 +1,12 @@
 //! The integration tests: one binary, one module a subject.
 
+mod disk;
 mod flow;
 mod ilo;
 mod image;
 mod iscsi;
 mod lab;
+mod matrix;
 mod objectstore;
+mod openstack;
 mod support;

@@ -93,7 +93,11 @@ def check_temp_urls(body):
     iso = generate_temp_url(plain, 60, "0123456789abcdef", "GET", iso8601=True)
     assert curl(base + iso)[0] == 200
     prefix = generate_temp_url(f"{account}/images/pl", 60, "0123456789abcdef", "GET", prefix=True)
-    assert curl(base + prefix.replace("/pl?", "/plain?")) == refusal, "prefixes are not offered"
+    assert curl(base + prefix.replace("/pl?", "/plain?")) == (200, body)
+    assert curl(base + prefix.replace("/pl?", "/other?")) == refusal
+    for network, answer in (("127.0.0.0/8", (200, body)), ("192.0.2.0/24", refusal)):
+        made = generate_temp_url(plain, 60, "0123456789abcdef", "GET", ip_range=network)
+        assert curl(base + made) == answer, network
 
 
 def check_library(body):

@@ -5,7 +5,9 @@ mod faults;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
-mod site;
+pub(crate) mod site;
+#[cfg(test)]
+mod suite;
 #[cfg(test)]
 mod temp_urls;
 
@@ -18,7 +20,6 @@ use flowrun::openstack::swift::{
 use flowrun::secret::Secret;
 use futures_util::future::join_all;
 use site::{Captured, KEY, Site, TEMP_URL_KEY, USER, eventually, pattern};
-use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
@@ -31,72 +32,6 @@ fn create() -> UploadOptions {
 
 fn bytes(text: &'static str) -> Body {
     Body::Bytes(Bytes::from_static(text.as_bytes()))
-}
-
-#[tokio::test]
-async fn keeps_objects_and_what_is_said_of_them() {
-    let site = Site::new();
-    let swift = site.client();
-    let options = UploadOptions {
-        delete_after: Some(Duration::from_secs(3600)),
-        metadata: [("usage-count".to_owned(), "1".to_owned())].into(),
-        content_type: Some("application/x-iso9660-image".to_owned()),
-        create_container: true,
-    };
-    let uploaded = swift
-        .upload("c", "boot-1", bytes("hello world"), options)
-        .await
-        .unwrap();
-    assert_eq!(uploaded.etag, "5eb63bbbe01eeed093cb22bb8f5acdc3");
-    assert_eq!(uploaded.bytes, 11);
-
-    let info = swift.head("c", "boot-1").await.unwrap().unwrap();
-    assert_eq!((info.bytes, &info.etag), (11, &uploaded.etag));
-    assert_eq!(info.content_type, "application/x-iso9660-image");
-    assert_eq!(info.metadata["usage_count"], "1");
-    let delete_at = info.delete_at.unwrap();
-
-    let changes = BTreeMap::from([
-        ("usage_count".to_owned(), Some("2".to_owned())),
-        ("Node".to_owned(), Some("zürich-7".to_owned())),
-    ]);
-    let now = swift.set_metadata("c", "boot-1", &changes).await.unwrap();
-    let changes = BTreeMap::from([("node".to_owned(), None)]);
-    assert_eq!(now["node"], "zürich-7");
-    let now = swift.set_metadata("c", "boot-1", &changes).await.unwrap();
-    let info = swift.head("c", "boot-1").await.unwrap().unwrap();
-    assert_eq!(info.metadata, now);
-    assert_eq!(now, [("usage_count".to_owned(), "2".to_owned())].into());
-    assert_eq!(
-        info.delete_at,
-        Some(delete_at),
-        "a POST must not drop the expiry"
-    );
-    assert_eq!(info.content_type, "application/x-iso9660-image");
-
-    let empty = site.dir.path().join("empty");
-    std::fs::write(&empty, "").unwrap();
-    let uploaded = swift
-        .upload("c", "empty", Body::File(empty), create())
-        .await
-        .unwrap();
-    assert_eq!(
-        (uploaded.bytes, uploaded.etag.as_str()),
-        (0, "d41d8cd98f00b204e9800998ecf8427e")
-    );
-
-    assert!(swift.delete("c", "boot-1").await.unwrap());
-    assert!(!swift.delete("c", "boot-1").await.unwrap());
-    assert_eq!(swift.head("c", "boot-1").await.unwrap(), None);
-    assert_eq!(swift.head("none", "boot-1").await.unwrap(), None);
-    let error = swift
-        .set_metadata("c", "boot-1", &changes)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "swift.set_metadata(c/boot-1): no such object [not_found]"
-    );
 }
 
 #[tokio::test]
@@ -452,4 +387,56 @@ async fn python_swiftclient_agrees() {
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{complained}");
     assert!(said.ends_with("all checks passed\n"), "{said}");
+}
+
+/// rclone's own Swift client: copies, checks every file by its hash, lists, reads, deletes.
+#[tokio::test(flavor = "multi_thread")]
+async fn rclone_agrees() {
+    let site = Site::new();
+    let folder = site.dir.path().join("files");
+    std::fs::create_dir_all(folder.join("sub ü")).unwrap();
+    std::fs::write(folder.join("large"), pattern(3_000_000)).unwrap();
+    std::fs::write(folder.join("sub ü/small"), "small").unwrap();
+    std::fs::write(folder.join("empty"), "").unwrap();
+    let rclone = async |arguments: &[&str]| {
+        let mut command = Command::new("rclone");
+        command
+            .args(["--config", "/dev/null", "--retries", "1", "--ca-cert"])
+            .arg(site.ca_file())
+            .args(arguments)
+            .current_dir(site.dir.path())
+            .env("RCLONE_CONFIG_S_TYPE", "swift")
+            .env("RCLONE_CONFIG_S_AUTH", site.url("/auth/v1.0"))
+            .env("RCLONE_CONFIG_S_USER", USER)
+            .env("RCLONE_CONFIG_S_KEY", KEY)
+            .env("RCLONE_CONFIG_S_AUTH_VERSION", "1");
+        let output = tokio::task::spawn_blocking(move || command.output()).await;
+        let output = output.unwrap().expect("Debian's package rclone");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {complaint}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    rclone(&["copy", "files", "S:c/dir"]).await;
+    rclone(&["check", "--download", "files", "S:c/dir"]).await;
+    rclone(&["check", "files", "S:c/dir"]).await;
+    let mut listed: Vec<String> = rclone(&["lsf", "-R", "--files-only", "S:c"])
+        .await
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    listed.sort();
+    assert_eq!(listed, ["dir/empty", "dir/large", "dir/sub ü/small"]);
+    let part = [
+        "cat",
+        "--offset",
+        "1",
+        "--count",
+        "3",
+        "S:c/dir/sub ü/small",
+    ];
+    assert_eq!(rclone(&part).await, "mal");
+    rclone(&["copyto", "S:c/dir/large", "back"]).await;
+    assert!(std::fs::read(site.dir.path().join("back")).unwrap() == pattern(3_000_000));
+    rclone(&["purge", "S:c"]).await;
+    assert_eq!(site.store.stats().containers, 0);
 }

@@ -45,13 +45,22 @@ const LAYERS: &[Layer] = &[
     layer("openstack", 2),
     layer("objectstore", 2),
     layer("disk", 2),
+    layer("imagecache", 2),
     Layer {
         sees: 0,
         never: &["backoff", "config", "suggest"],
         ..layer("journal", 3)
     },
     Layer {
-        never: &["iscsi", "ilo", "objectstore", "openstack", "image", "disk"],
+        never: &[
+            "iscsi",
+            "ilo",
+            "objectstore",
+            "openstack",
+            "image",
+            "imagecache",
+            "disk",
+        ],
         ..layer("engine", 4)
     },
     layer("lua", 5),
@@ -86,7 +95,7 @@ const CRATE_HOMES: &[(&[&str], &[&str])] = &[
             "hadris_part",
             "hadris_storage",
         ],
-        &["src/image/", "src/ramdisk/", "src/lab/"],
+        &["src/image/", "src/disk/plan/", "src/ramdisk/", "src/lab/"],
     ),
 ];
 

@@ -1,10 +1,10 @@
 //! Reads facts out of iLO documents, whatever firmware wrote them.
 
 use crate::error::{Error, Kind, Result};
-use crate::ilo::mask;
+use crate::ilo::media::Drive;
 use crate::ilo::model::{
     BootDevice, BootMode, BootOverride, ConnectedVia, Device, License, OverrideEnabled, PostState,
-    PowerState, VmediaDevice,
+    PowerState,
 };
 use crate::secret::Secret;
 use serde_json::Value;
@@ -57,53 +57,60 @@ pub(super) fn texts<'a>(document: &'a Value, pointer: &str) -> impl Iterator<Ite
     array.into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Generation and firmware version of the iLO, from the service root.
-///
-/// # Errors
-/// `unsupported` if it is no iLO, or one older than iLO 5.
-pub(super) fn generation(root: &Value) -> Result<(u8, String)> {
-    let of_vendor = |vendor: &str| {
-        let place = format!("/Oem/{vendor}/Manager");
-        let manager = root.pointer(&place)?;
-        // One object in a list, except where firmware leaves the list out.
-        let manager = manager.get(0).unwrap_or(manager);
-        let number = text(manager, "/ManagerType")
-            .strip_prefix("iLO ")?
-            .parse::<u8>()
-            .ok()?;
-        Some((number, text(manager, "/ManagerFirmwareVersion").to_owned()))
-    };
-    match of_vendor("Hpe").or_else(|| of_vendor("Hp")) {
-        Some((generation, firmware)) if generation >= 5 => Ok((generation, firmware)),
-        Some((generation, firmware)) => Err(Error::new(
-            Kind::Unsupported,
-            format!("iLO {generation} {firmware} is older than iLO 5"),
-        )),
-        None => Err(Error::new(
-            Kind::Unsupported,
-            "the service root is not that of an HPE iLO",
-        )),
-    }
+/// What HPE added to a document, under the name that the company has since iLO 5 or the one that
+/// it had before.
+pub(super) fn oem<'a>(document: &'a Value, pointer: &str) -> Option<&'a Value> {
+    ["Hpe", "Hp"]
+        .iter()
+        .find_map(|vendor| document.pointer(&format!("/Oem/{vendor}{pointer}")))
+}
+
+/// A text of HPE's; empty if it is absent.
+fn oem_text<'a>(document: &'a Value, pointer: &str) -> &'a str {
+    oem(document, pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// A link of HPE's.
+pub(super) fn oem_link<'a>(document: &'a Value, pointer: &str) -> Option<&'a str> {
+    oem(document, pointer)?.get("@odata.id")?.as_str()
+}
+
+/// Generation and firmware version of the iLO, from the service root; `None` if it is no iLO.
+pub(super) fn generation(root: &Value) -> Option<(u8, String)> {
+    let manager = oem(root, "/Manager")?;
+    // One object in a list, except where firmware leaves the list out.
+    let manager = manager.get(0).unwrap_or(manager);
+    let number = text(manager, "/ManagerType")
+        .strip_prefix("iLO ")?
+        .parse::<u8>()
+        .ok()?;
+    Some((number, text(manager, "/ManagerFirmwareVersion").to_owned()))
 }
 
 /// Power of the server.
 pub(super) fn power_state(system: &Value) -> PowerState {
-    PowerState::parse(text(system, "/PowerState"))
+    // iLO 4 before 2.30 calls it `Power` as well.
+    match text(system, "/PowerState") {
+        "" => PowerState::parse(text(system, "/Power")),
+        state => PowerState::parse(state),
+    }
 }
 
 /// Progress of the power-on self test.
 pub(super) fn post_state(system: &Value) -> PostState {
-    PostState::parse(text(system, "/Oem/Hpe/PostState"))
+    PostState::parse(oem_text(system, "/PostState"))
 }
 
 /// Health with everything below the server counted, as far as this firmware sums it up.
 pub(super) fn health(system: &Value) -> String {
-    let places = [
-        "/Status/HealthRollup",
-        "/Oem/Hpe/AggregateHealthStatus/AggregateServerHealth",
-        "/Status/Health",
+    let sums = [
+        text(system, "/Status/HealthRollup"),
+        text(system, "/Status/HealthRollUp"),
+        oem_text(system, "/AggregateHealthStatus/AggregateServerHealth"),
+        text(system, "/Status/Health"),
     ];
-    let sums = places.iter().map(|place| text(system, place));
     sums.into_iter()
         .find(|sum| !sum.is_empty())
         .unwrap_or("Unknown")
@@ -124,14 +131,11 @@ pub(super) fn boot_mode(bios: &Value, system: &Value) -> BootMode {
     match attribute.and_then(Value::as_str) {
         Some("Uefi") => BootMode::Uefi,
         Some("LegacyBios") => BootMode::Legacy,
-        _ if system
-            .pointer("/Oem/Hpe/Bios/UefiClass")
-            .and_then(Value::as_u64)
-            == Some(3) =>
-        {
-            BootMode::Uefi
-        }
-        _ => BootMode::Unknown,
+        _ => match oem(system, "/Bios/UefiClass").and_then(Value::as_u64) {
+            Some(3) => BootMode::Uefi,
+            Some(0) => BootMode::Legacy,
+            _ => BootMode::Unknown,
+        },
     }
 }
 
@@ -160,72 +164,40 @@ pub(super) fn license(document: &Value) -> License {
     }
 }
 
-/// A virtual drive as the iLO shows it, with the complete URL.
-#[derive(Debug)]
-pub(super) struct Drive {
-    pub(super) device: Device,
-    pub(super) inserted: bool,
-    pub(super) connected_via: ConnectedVia,
-    pub(super) image: Option<Secret>,
-    write_protected: bool,
-    boot_on_next_reset: Option<bool>,
-}
-
-impl Drive {
-    /// Reads a `VirtualMedia` document; `None` if it is neither floppy nor CD.
-    pub(super) fn parse(document: &Value) -> Option<Self> {
-        let flag = |pointer: &str| document.pointer(pointer).and_then(Value::as_bool);
-        let mut media = texts(document, "/MediaTypes");
-        let device = media.find_map(|kind| match kind {
-            "Floppy" | "USBStick" => Some(Device::Floppy),
-            "CD" | "DVD" => Some(Device::Cdrom),
-            _ => None,
-        })?;
-        let image = text(document, "/Image");
-        Some(Self {
-            device,
-            inserted: flag("/Inserted").unwrap_or(false),
-            connected_via: match text(document, "/ConnectedVia") {
-                "" | "NotConnected" => ConnectedVia::NotConnected,
-                "URI" => ConnectedVia::Uri,
-                "Applet" => ConnectedVia::Applet,
-                _ => ConnectedVia::Other,
-            },
-            image: (!image.is_empty()).then(|| Secret::new(image)),
-            write_protected: flag("/WriteProtected").unwrap_or(false),
-            boot_on_next_reset: flag("/Oem/Hpe/BootOnNextServerReset"),
-        })
-    }
-
-    /// Whether nothing is in it.
-    pub(super) fn is_empty(&self) -> bool {
-        !self.inserted && self.image.is_none()
-    }
-
-    /// Whether it shows `url` as connected.
-    pub(super) fn holds(&self, url: &Secret) -> bool {
-        self.inserted && self.connected_via == ConnectedVia::Uri && self.shows(url)
-    }
-
-    /// Whether the image is `url`.
-    pub(super) fn shows(&self, url: &Secret) -> bool {
-        self.image
-            .as_ref()
-            .is_some_and(|image| image.matches(url.expose()))
+/// The licence as the manager names it: that of firmware without a licence service.
+pub(super) fn license_of_manager(manager: &Value) -> License {
+    let name = oem_text(manager, "/License/LicenseString").to_owned();
+    License {
+        kind: oem_text(manager, "/License/LicenseType").to_owned(),
+        // What is no iLO needs no licence.
+        scripted_media: name.contains("Advanced") || oem(manager, "").is_none(),
+        name,
     }
 }
 
-impl From<&Drive> for VmediaDevice {
-    fn from(drive: &Drive) -> Self {
-        Self {
-            device: drive.device,
-            inserted: drive.inserted,
-            connected_via: drive.connected_via,
-            image: drive.image.as_ref().map(|url| mask::text(url.expose())),
-            write_protected: drive.write_protected,
-            boot_on_next_reset: drive.boot_on_next_reset,
-        }
-    }
+/// Reads a `VirtualMedia` document; `None` if it is neither floppy nor CD.
+pub(super) fn drive(document: &Value) -> Option<Drive> {
+    let flag = |pointer: &str| document.pointer(pointer).and_then(Value::as_bool);
+    let mut media = texts(document, "/MediaTypes");
+    let device = media.find_map(|kind| match kind {
+        "Floppy" | "USBStick" => Some(Device::Floppy),
+        "CD" | "DVD" => Some(Device::Cdrom),
+        _ => None,
+    })?;
+    let image = text(document, "/Image");
+    Some(Drive {
+        device,
+        inserted: flag("/Inserted").unwrap_or(false),
+        connected_via: match text(document, "/ConnectedVia") {
+            "" | "NotConnected" => ConnectedVia::NotConnected,
+            "URI" => ConnectedVia::Uri,
+            "Applet" => ConnectedVia::Applet,
+            _ => ConnectedVia::Other,
+        },
+        image: (!image.is_empty()).then(|| Secret::new(image)),
+        write_protected: flag("/WriteProtected").unwrap_or(false),
+        boot_on_next_reset: oem(document, "/BootOnNextServerReset").and_then(Value::as_bool),
+    })
 }
 
 #[cfg(test)]

@@ -4,68 +4,9 @@
 //! (`iLO.2.15.UnableToModifyDuringSystemPOST`); the text is in a registry that has to be fetched.
 //! Only the key decides here: versions differ between firmware releases.
 
-use crate::error::Kind;
+use crate::ilo::failure::{Class, Message};
 use crate::ilo::mask;
 use serde_json::Value;
-
-/// What a caller has to do about a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Done, or accepted for later.
-    Success,
-    /// The credentials or the session are not accepted.
-    Login,
-    /// The account lacks a privilege.
-    Permission,
-    /// Too many sessions are open.
-    SessionLimit,
-    /// The licence does not cover this.
-    Unlicensed,
-    /// This firmware or server does not have it.
-    Unsupported,
-    /// No such resource.
-    NotFound,
-    /// Power is not as the action needs it.
-    WrongState,
-    /// The same request may succeed later.
-    Busy,
-    /// A medium is in the drive already.
-    MediaPresent,
-    /// No medium is in the drive.
-    NoMedia,
-    /// The request is wrong.
-    BadRequest,
-}
-
-impl Class {
-    /// The kind of error that this class becomes.
-    pub(super) fn kind(self) -> Kind {
-        match self {
-            Self::Login | Self::Permission => Kind::Auth,
-            Self::SessionLimit => Kind::Limit,
-            Self::Unlicensed | Self::Unsupported => Kind::Unsupported,
-            Self::NotFound => Kind::NotFound,
-            Self::WrongState | Self::Busy | Self::MediaPresent | Self::NoMedia => Kind::Conflict,
-            Self::BadRequest => Kind::Invalid,
-            // Only reached when an iLO says "done" with a failing status.
-            Self::Success => Kind::Protocol,
-        }
-    }
-
-    /// What the operator can do about it.
-    pub(super) fn hint(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Login => "check user name and password; the iLO delays logins after a failed one",
-            Self::Permission => "give the account the privilege in the iLO's user administration",
-            Self::SessionLimit => "close open sessions of the iLO, or wait until idle ones expire",
-            Self::Unlicensed => "install an iLO Advanced licence",
-            Self::WrongState => "read the power state and act on what it is now",
-            Self::Busy => "the server may be in POST; try again when it is off or has finished",
-            Self::MediaPresent => "a medium is connected, perhaps from a remote console: eject it",
-            _ => return None,
-        })
-    }
-}
 
 /// Key, class, and the text of the registries of iLO 5 3.11.
 const MESSAGES: &[(&str, Class, &str)] = &[
@@ -301,22 +242,11 @@ const MESSAGES: &[(&str, Class, &str)] = &[
     ),
 ];
 
-/// One message of an answer. Signatures and credentials are masked already.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Message {
-    /// As it was sent (`iLO.2.15.UnableToModifyDuringSystemPOST`).
-    pub(super) id: String,
-    /// Arguments of the text.
-    pub(super) args: Vec<String>,
-    /// The text, if the iLO sent one or the key is known.
-    pub(super) text: String,
-}
-
 impl Message {
     /// The first message of an answer that is not about success, else the first one.
-    pub(super) fn of(body: &Value) -> Option<Self> {
+    pub(in crate::ilo) fn of(body: &Value) -> Option<Self> {
         let messages: Vec<Self> = infos(body).filter_map(Self::parse).collect();
-        let failed = |m: &&Self| m.class() != Some(Class::Success);
+        let failed = |m: &&Self| m.class != Some(Class::Success);
         messages
             .iter()
             .find(failed)
@@ -334,28 +264,18 @@ impl Message {
             .flatten()
             .map(|arg| mask::text(&arg.as_str().map_or_else(|| arg.to_string(), str::to_owned)))
             .collect();
-        let known = known(key(&id)).map_or("", |(_, _, text)| text);
+        let known = known(key(&id));
         let text = match sent(&["Message"]) {
             Some(own) if !own.is_empty() => mask::text(own),
-            _ => fill(known, &args),
+            _ => fill(known.map_or("", |(_, _, text)| text), &args),
         };
-        Some(Self { id, args, text })
-    }
-
-    /// What it means, if it is known.
-    pub(super) fn class(&self) -> Option<Class> {
-        known(key(&self.id)).map(|(_, class, _)| *class)
-    }
-}
-
-/// Text first: the key alone where the iLO has no words for it.
-impl std::fmt::Display for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = self.text.trim().trim_end_matches('.');
-        match text.is_empty() {
-            true => f.write_str(&self.id),
-            false => write!(f, "{}: {text}", self.id),
-        }
+        let class = known.map(|(_, class, _)| *class);
+        Some(Self {
+            id,
+            args,
+            text,
+            class,
+        })
     }
 }
 
@@ -443,7 +363,7 @@ mod tests {
         ];
         for (body, id, class) in cases {
             let message = parse(body);
-            assert_eq!((message.id.as_str(), message.class()), (id, Some(class)));
+            assert_eq!((message.id.as_str(), message.class), (id, Some(class)));
         }
         let message = parse(include_str!(
             "../../../tests/data/ilo5/messages/ilo6-400-property-value-bad-param.json"
@@ -462,7 +382,7 @@ mod tests {
             {"MessageId": "iLO.2.14.DeviceIsBusy", "Message": "own words"},
         ]}});
         let message = Message::of(&body).unwrap();
-        assert_eq!(message.class(), Some(Class::Busy));
+        assert_eq!(message.class, Some(Class::Busy));
         assert_eq!(message.text, "own words");
     }
 
@@ -482,7 +402,7 @@ mod tests {
         let body = json!({"Messages": [{"MessageID": "iLO.9.9.Novelty", "MessageArgs": [3]}]});
         let message = Message::of(&body).unwrap();
         assert_eq!(
-            (message.to_string().as_str(), message.class()),
+            (message.to_string().as_str(), message.class),
             ("iLO.9.9.Novelty", None)
         );
         assert_eq!(message.args, ["3"]);
@@ -494,7 +414,7 @@ mod tests {
             let body = json!({"error": {"@Message.ExtendedInfo": [
                 {"MessageId": id, "MessageArgs": args}
             ]}});
-            drop(Message::of(&body).map(|m| (m.class(), m.to_string())));
+            drop(Message::of(&body).map(|m| (m.class, m.to_string())));
         }
     }
 }

@@ -1,30 +1,30 @@
-//! iLO 5 and newer: Redfish with HPE's extensions, resources found by links.
+//! Redfish, and HP's REST from before it: resources found by links.
+//!
+//! iLO 5 and newer have Redfish with HPE's extensions, iLO 4 from 2.30 Redfish 1.0 with HP's, iLO
+//! 4 from 2.00 `/rest/v1`, whose documents are [rewritten](rest) as they are read. A service that
+//! is no iLO is driven by the standard alone, as far as that goes.
 
-mod boot;
+mod actions;
 mod documents;
-mod failure;
-mod media;
 mod message;
-mod power;
+mod rest;
 mod transport;
 
 use super::IloOptions;
 use super::deadline::Deadline;
+use super::failure::{Class, Failure};
 use super::mask;
-use super::model::{BootMode, Device, IloInfo, License, PostState, PowerState};
+use super::model::{BootMode, Device, Dialect, IloInfo, License, PostState};
 use crate::error::{Error, Kind, Result};
-use failure::Failure;
 use reqwest::Method;
 use serde_json::Value;
-use std::time::Duration;
 use transport::Transport;
-
-pub(super) use transport::authority;
 
 /// A logged-in iLO and where its resources are.
 #[derive(Debug)]
 pub(super) struct Redfish {
     transport: Transport,
+    dialect: Dialect,
     generation: u8,
     firmware: String,
     /// The one server that it manages.
@@ -34,18 +34,31 @@ pub(super) struct Redfish {
 }
 
 impl Redfish {
-    pub(super) async fn connect(options: IloOptions) -> Result<Self> {
+    /// Looks for a service root; `None` if there is none.
+    pub(super) async fn connect(options: IloOptions) -> Result<Option<Self>> {
         let transport = Transport::new(options)?;
-        let root = transport
-            .service_root()
-            .await
-            .map_err(not_found_means_old)?;
-        let (generation, firmware) = documents::generation(&root)?;
+        for (dialect, path) in [
+            (Dialect::Redfish, "/redfish/v1/"),
+            (Dialect::Rest, "/rest/v1"),
+        ] {
+            let root = match transport.service_root(path).await {
+                Err(failure) if failure.class() == Some(Class::NotFound) => continue,
+                root => root?,
+            };
+            let root = rest::as_redfish(dialect, root);
+            return Self::at(transport, dialect, root).await.map(Some);
+        }
+        Ok(None)
+    }
+
+    async fn at(transport: Transport, dialect: Dialect, root: Value) -> Result<Self> {
+        let (generation, firmware) = documents::generation(&root).unwrap_or_default();
         if let Some(sessions) = documents::link(&root, "/Links/Sessions") {
             transport.create_sessions_at(sessions).await;
         }
         let mut redfish = Self {
             transport,
+            dialect,
             generation,
             firmware,
             system: String::new(),
@@ -63,7 +76,7 @@ impl Redfish {
     async fn discover(&mut self, root: &Value) -> Result<()> {
         let systems = documents::required_link(root, "/Systems")?;
         self.system = self.only_member(&systems).await?;
-        let system = self.transport.get(&self.system).await?;
+        let system = self.get(&self.system, None).await?;
         self.manager = match documents::link(&system, "/Links/ManagedBy/0") {
             Some(manager) => manager.to_owned(),
             None => {
@@ -71,30 +84,51 @@ impl Redfish {
                 self.only_member(&managers).await?
             }
         };
-        let manager = self.transport.get(&self.manager).await?;
-        let media = documents::required_link(&manager, "/VirtualMedia")?;
-        let media = self.transport.get(&media).await?;
+        let manager = self.get(&self.manager, None).await?;
+        if self.firmware.is_empty() {
+            documents::text(&manager, "/FirmwareVersion").clone_into(&mut self.firmware);
+        }
+        let media = match documents::link(&manager, "/VirtualMedia") {
+            Some(media) => media.to_owned(),
+            // Where newer standards and other makers have it.
+            None => documents::required_link(&system, "/VirtualMedia")?,
+        };
+        let media = self.get(&media, None).await?;
         for path in documents::members(&media) {
-            if let Some(drive) = documents::Drive::parse(&self.transport.get(path).await?) {
+            if let Some(drive) = documents::drive(&self.get(path, None).await?) {
                 self.drives.push((drive.device, path.to_owned()));
             }
         }
         Ok(())
     }
 
+    /// Reads a resource, in the words of Redfish: with a few attempts, or until `within` ends.
+    async fn get(&self, path: &str, within: Option<Deadline>) -> Result<Value, Failure> {
+        let document = match within {
+            Some(deadline) => self.transport.get_until(path, deadline).await?,
+            None => self.transport.get(path).await?,
+        };
+        Ok(rest::as_redfish(self.dialect, document))
+    }
+
     async fn only_member(&self, path: &str) -> Result<String> {
-        let collection = self.transport.get(path).await?;
+        let collection = self.get(path, None).await?;
         let first = documents::members(&collection).next().map(str::to_owned);
         first.ok_or_else(|| Error::new(Kind::Protocol, format!("the iLO's {path} is empty")))
     }
 
     pub(super) async fn info(&self) -> Result<IloInfo> {
-        let system = self.system().await?;
+        let system = self.get(&self.system, None).await?;
+        let mut media = Vec::new();
+        for device in self.devices() {
+            media.push((&self.drive(device, None).await?).into());
+        }
         let license = self.license().await?;
         let boot_mode = self.boot_mode_of(&system).await?;
         let field = |pointer| documents::text(&system, pointer).to_owned();
         Ok(IloInfo {
             generation: self.generation,
+            dialect: self.dialect,
             firmware: self.firmware.clone(),
             model: field("/Model"),
             serial: field("/SerialNumber"),
@@ -105,50 +139,38 @@ impl Redfish {
             post_state: documents::post_state(&system),
             boot_mode,
             health: documents::health(&system),
+            media,
         })
     }
 
-    pub(super) async fn check_vmedia_license(&self) -> Result<License> {
-        let license = self.license().await?;
-        if license.scripted_media {
-            return Ok(license);
-        }
-        let message = format!(
-            "the licence {:?} does not cover scripted virtual media",
-            license.name
-        );
-        Err(Error::new(Kind::Unsupported, message)
-            .hint("install an iLO Advanced licence")
-            .detail("license", license.name))
-    }
-
-    async fn license(&self) -> Result<License> {
-        let manager = self.transport.get(&self.manager).await?;
-        let service = documents::required_link(&manager, "/Oem/Hpe/Links/LicenseService")?;
-        let license = self.only_member(&service).await?;
-        Ok(documents::license(&self.transport.get(&license).await?))
-    }
-
-    pub(super) async fn power_state(&self) -> Result<PowerState> {
-        Ok(documents::power_state(&self.system().await?))
+    pub(super) async fn license(&self) -> Result<License> {
+        let manager = self.get(&self.manager, None).await?;
+        let Some(service) = documents::oem_link(&manager, "/Links/LicenseService") else {
+            return Ok(documents::license_of_manager(&manager));
+        };
+        let license = self.only_member(service).await?;
+        Ok(documents::license(&self.get(&license, None).await?))
     }
 
     pub(super) async fn post_state(&self) -> Result<PostState> {
-        Ok(documents::post_state(&self.system().await?))
+        let system = self.get(&self.system, None).await?;
+        Ok(documents::post_state(&system))
     }
 
     pub(super) async fn boot_mode(&self) -> Result<BootMode> {
-        self.boot_mode_of(&self.system().await?).await
+        let system = self.get(&self.system, None).await?;
+        self.boot_mode_of(&system).await
     }
 
     async fn boot_mode_of(&self, system: &Value) -> Result<BootMode> {
-        let bios = match documents::link(system, "/Bios") {
-            Some(path) => self.transport.get(path).await,
+        let link = documents::link(system, "/Bios");
+        let bios = match link.or_else(|| documents::oem_link(system, "/Links/BIOS")) {
+            Some(path) => self.get(path, None).await,
             None => Ok(Value::Null),
         };
         let bios = match bios {
             // A server that never finished POST has none.
-            Err(failure) if failure.class() == Some(message::Class::NotFound) => Value::Null,
+            Err(failure) if failure.class() == Some(Class::NotFound) => Value::Null,
             other => other?,
         };
         Ok(documents::boot_mode(&bios, system))
@@ -197,27 +219,4 @@ impl Redfish {
     pub(super) async fn close(&self) -> Result<()> {
         Ok(self.transport.log_out().await?)
     }
-
-    async fn system(&self) -> Result<Value> {
-        Ok(self.transport.get(&self.system).await?)
-    }
 }
-
-/// An iLO without Redfish is older than iLO 4 2.30.
-fn not_found_means_old(failure: Failure) -> Error {
-    match failure.class() {
-        Some(message::Class::NotFound) => Error::new(
-            Kind::Unsupported,
-            "there is no Redfish service: not an iLO 5 or newer",
-        ),
-        _ => failure.into(),
-    }
-}
-
-/// Pauses between looks at something that is about to change.
-const POLL: crate::backoff::Backoff = crate::backoff::Backoff {
-    times: u32::MAX,
-    delay: Duration::from_millis(200),
-    factor: 1.4,
-    max: Duration::from_secs(2),
-};

@@ -1,15 +1,15 @@
 //! One iLO over HTTPS: its session, its redirects, and what is tried again.
 
-use super::failure::{Failure, Refusal};
-use super::message::{Class, Message};
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::http;
+use crate::ilo::address::Address;
 use crate::ilo::deadline::Deadline;
+use crate::ilo::failure::{Class, Failure, Message, Refusal};
 use crate::ilo::{IloOptions, mask};
 use crate::secret::Secret;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
-use reqwest::{Client, Method, StatusCode, Url};
+use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -48,9 +48,17 @@ pub(super) struct Transport {
 
 /// Held while a request is on its way, so that the iLO never has two of ours.
 struct Session {
-    /// Where sessions are created.
-    collection: String,
+    /// Where sessions are created; services without sessions take the password each time.
+    collection: Option<String>,
     open: Option<OpenSession>,
+}
+
+/// In whose name a request is sent.
+#[derive(Clone, Copy)]
+enum Who<'a> {
+    Nobody,
+    Session(&'a Secret),
+    Account,
 }
 
 struct OpenSession {
@@ -74,56 +82,28 @@ impl std::fmt::Debug for Transport {
     }
 }
 
-/// Takes `https://host[:port]` apart and checks it.
-///
-/// # Errors
-/// `invalid` if it is anything else: a path, credentials or plain HTTP have no place in it.
-pub(in crate::ilo) fn authority(base_url: &str) -> Result<String> {
-    let url = Url::parse(base_url)
-        .ok()
-        .filter(|url| {
-            url.scheme() == "https"
-                && url.username().is_empty()
-                && url.password().is_none()
-                && url.path() == "/"
-                && url.query().is_none()
-                && url.fragment().is_none()
-        })
-        .ok_or_else(|| {
-            Error::new(
-                Kind::Invalid,
-                "the iLO's address is not of the form https://host[:port]",
-            )
-        })?;
-    let host = url.host_str().unwrap_or_default();
-    Ok(match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    })
-}
-
 impl Transport {
     pub(super) fn new(options: IloOptions) -> Result<Self> {
         Ok(Self {
             client: http::client(&options.trust, options.timeout)?,
-            base: format!("https://{}", authority(&options.base_url)?),
+            base: format!("https://{}", Address::parse(&options.base_url)?.authority),
             username: options.username,
             password: options.password,
             session: Mutex::new(Session {
-                collection: "/redfish/v1/SessionService/Sessions/".to_owned(),
+                collection: None,
                 open: None,
             }),
         })
     }
 
     /// Reads the service root, which needs no session.
-    pub(super) async fn service_root(&self) -> Result<Value, Failure> {
-        self.read("/redfish/v1/", false).await
+    pub(super) async fn service_root(&self, path: &str) -> Result<Value, Failure> {
+        self.read(path, false).await
     }
 
     /// Sets where sessions are created. The first request that needs one creates it.
     pub(super) async fn create_sessions_at(&self, collection: &str) {
-        collection.clone_into(&mut self.session.lock().await.collection);
+        self.session.lock().await.collection = Some(collection.to_owned());
     }
 
     /// Deletes the session, if one is open.
@@ -137,7 +117,7 @@ impl Transport {
             return Ok(());
         };
         let reply = self
-            .exchange(Some(&token), &Method::DELETE, &path, None)
+            .exchange(Who::Session(&token), &Method::DELETE, &path, None)
             .await?;
         match self.accept(&Method::DELETE, &path, reply) {
             // It expired, which is what was wanted.
@@ -232,7 +212,7 @@ impl Transport {
 
     async fn send_openly(&self, method: &Method, path: &str) -> Result<Value, Failure> {
         let _turn = self.session.lock().await;
-        let reply = self.exchange(None, method, path, None).await?;
+        let reply = self.exchange(Who::Nobody, method, path, None).await?;
         self.accept(method, path, reply)
     }
 
@@ -245,19 +225,27 @@ impl Transport {
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         let mut session = self.session.lock().await;
+        if session.collection.is_none() {
+            let reply = self.exchange(Who::Account, method, path, body).await?;
+            return self.accept(method, path, reply);
+        }
         let fresh = session.open.is_none();
         let token = match &session.open {
             Some(open) => open.token.clone(),
             None => self.open(&mut session).await?,
         };
-        let reply = self.exchange(Some(&token), method, path, body).await?;
+        let reply = self
+            .exchange(Who::Session(&token), method, path, body)
+            .await?;
         if reply.status != StatusCode::UNAUTHORIZED || fresh {
             return self.accept(method, path, reply);
         }
         tracing::info!(base = self.base, "session is gone, logging in again");
         session.open = None;
         let token = self.open(&mut session).await?;
-        let reply = self.exchange(Some(&token), method, path, body).await?;
+        let reply = self
+            .exchange(Who::Session(&token), method, path, body)
+            .await?;
         self.accept(method, path, reply)
     }
 
@@ -267,10 +255,10 @@ impl Transport {
     }
 
     async fn open(&self, session: &mut Session) -> Result<Secret, Failure> {
-        let path = session.collection.as_str();
+        let path = session.collection.as_deref().unwrap_or_default();
         let body = json!({ "UserName": self.username, "Password": self.password.expose() });
         let reply = self
-            .exchange(None, &Method::POST, path, Some(&body))
+            .exchange(Who::Nobody, &Method::POST, path, Some(&body))
             .await?;
         let token = reply
             .headers
@@ -304,14 +292,14 @@ impl Transport {
     /// One request with its redirects: same method, same body, same host.
     async fn exchange(
         &self,
-        token: Option<&Secret>,
+        who: Who<'_>,
         method: &Method,
         path: &str,
         body: Option<&Value>,
     ) -> Result<Reply, Failure> {
         let mut path = path.to_owned();
         for _ in 0..=MAX_REDIRECTS {
-            let reply = self.round_trip(token, method, &path, body).await?;
+            let reply = self.round_trip(who, method, &path, body).await?;
             tracing::trace!(base = self.base, %method, path, status = reply.status.as_u16());
             if !matches!(reply.status.as_u16(), 301 | 302 | 307 | 308) {
                 return Ok(reply);
@@ -331,7 +319,7 @@ impl Transport {
 
     async fn round_trip(
         &self,
-        token: Option<&Secret>,
+        who: Who<'_>,
         method: &Method,
         path: &str,
         body: Option<&Value>,
@@ -344,9 +332,11 @@ impl Transport {
             .client
             .request(method.clone(), format!("{}{path}", self.base))
             .header("OData-Version", "4.0");
-        if let Some(token) = token {
-            request = request.header("X-Auth-Token", token.expose());
-        }
+        request = match who {
+            Who::Nobody => request,
+            Who::Session(token) => request.header("X-Auth-Token", token.expose()),
+            Who::Account => request.basic_auth(&self.username, Some(self.password.expose())),
+        };
         if let Some(body) = body {
             request = request
                 .header(CONTENT_TYPE, "application/json")
@@ -393,8 +383,7 @@ impl Transport {
             ..m
         });
         Err(Failure::Refused(Box::new(Refusal {
-            method: method.clone(),
-            path: mask::text(path),
+            request: format!("{method} {}", mask::text(path)),
             status: reply.status,
             message,
         })))
@@ -437,31 +426,6 @@ mod tests {
             timeout: Duration::from_secs(1),
         })
         .unwrap()
-    }
-
-    #[test]
-    fn an_address_is_a_host_over_https() {
-        for (given, host) in [
-            ("https://10.0.0.5", "10.0.0.5"),
-            ("https://ilo.example:8443/", "ilo.example:8443"),
-            ("https://[fe80::1]:443", "[fe80::1]"),
-        ] {
-            assert_eq!(authority(given).unwrap(), host);
-        }
-        for given in [
-            "http://h",
-            "h",
-            "https://u:p@h",
-            "https://h/redfish",
-            "https://h/?a",
-            "https://",
-        ] {
-            assert_eq!(
-                authority(given).unwrap_err().kind(),
-                Kind::Invalid,
-                "{given}"
-            );
-        }
     }
 
     #[test]

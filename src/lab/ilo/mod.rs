@@ -1,26 +1,35 @@
-//! A simulated iLO 5 with the server that it manages.
+//! A simulated iLO with the server that it manages.
 //!
-//! Its documents are those of a real one. It refuses what a real iLO 5 refuses: actions without a
-//! JSON body, boot settings during POST, a medium on top of another, inserts without a licence,
-//! power actions that do not fit the state. It says yes to an insert before it opens the URL, and
-//! reads the medium by range requests for as long as the host does.
+//! There is one machine: power, self test, boot, drives, settings. What is asked of it comes in
+//! through thin fronts: [`ribcl`], and [`redfish`] for HP's REST and Redfish. The generations
+//! differ by a table ([`generation`]) and by their documents, which are those of real ones.
+//!
+//! It refuses what a real iLO refuses: actions without a JSON body, boot settings during POST, a
+//! medium on top of another, inserts without a licence, power actions that do not fit the state.
+//! It says yes to an insert before it opens the URL, and reads the medium by range requests for as
+//! long as the host does. What else goes wrong is switched on by name ([`Fault`]).
 
-mod answer;
-mod documents;
 mod drives;
 mod fault;
+mod firmware;
+mod generation;
 pub mod media;
 mod power;
+mod redfish;
+mod refusal;
+mod ribcl;
 mod service;
 mod state;
 
-pub use fault::Fault;
+pub use fault::{Fault, FaultInfo};
+pub use generation::Generation;
 pub use state::{Event, EventKind, MachineState, MediumState};
 
 use crate::http::Trust;
 use crate::lab::host::Host;
 use crate::secret::Secret;
 use axum::Router;
+use generation::Traits;
 use state::State;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,9 +37,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+/// How long the answer to wrong credentials takes; ten seconds on a real one.
+const LOGIN_FAILURE_DELAY: Duration = Duration::from_millis(200);
+
 /// What distinguishes one simulated machine from another.
 #[derive(Debug, Clone)]
 pub struct IloConfig {
+    /// Which iLO it is.
+    pub generation: Generation,
     /// Name of the node, shown as its host name.
     pub name: String,
     /// UUID of the server.
@@ -39,8 +53,6 @@ pub struct IloConfig {
     pub username: String,
     /// Its password.
     pub password: Secret,
-    /// Whether the licence covers inserts by URL (iLO Advanced), or not (iLO Standard).
-    pub vmscript_license: bool,
     /// How long the power-on self test takes.
     pub post_time: Duration,
     /// Whose certificates are accepted when media are read.
@@ -78,7 +90,10 @@ impl Shared {
 impl Machine {
     /// Makes a machine, switched off. `host` runs on it whenever it boots.
     pub fn new(config: IloConfig, host: Arc<dyn Host>) -> Arc<Self> {
-        let state = Mutex::new(State::new(config.faults.clone()));
+        let state = Mutex::new(State::new(
+            config.generation.traits(),
+            config.faults.clone(),
+        ));
         let processor = tokio::sync::Mutex::new(());
         Arc::new(Self {
             shared: Arc::new(Shared {
@@ -97,6 +112,20 @@ impl Machine {
         Router::new()
             .fallback(service::serve)
             .with_state(Arc::clone(self))
+    }
+
+    fn traits(&self) -> &'static Traits {
+        self.shared.config.generation.traits()
+    }
+
+    fn knows(&self, username: &str, password: &str) -> bool {
+        let config = &self.shared.config;
+        username == config.username && config.password.matches(password)
+    }
+
+    fn serial(&self) -> String {
+        let digits = self.shared.config.uuid.simple().to_string().to_uppercase();
+        format!("LAB{}", digits.get(..7).unwrap_or_default())
     }
 
     /// The machine as it is now.

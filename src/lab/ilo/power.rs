@@ -1,31 +1,13 @@
 //! Power, the power-on self test and what boots after it.
 
-use super::answer::Answer;
 use super::fault::Fault;
+use super::refusal::Refusal;
 use super::state::{EventKind, State};
 use super::{Machine, Shared, lock, spawn};
-use crate::ilo::model::{Device, PostState, PowerState};
-use crate::lab::host::{BootOutcome, BootRequest, BootSource, Host, Medium};
-use serde_json::{Map, Value};
+use crate::ilo::model::{PostState, PowerState};
+use crate::lab::host::{BootOutcome, BootRequest, Host, Medium};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Settings of a boot override.
-const TARGETS: [&str; 12] = [
-    "None",
-    "Cd",
-    "Hdd",
-    "Usb",
-    "SDCard",
-    "Utilities",
-    "Diags",
-    "BiosSetup",
-    "Pxe",
-    "UefiShell",
-    "UefiHttp",
-    "UefiTarget",
-];
-const ENABLED: [&str; 3] = ["Disabled", "Once", "Continuous"];
 
 /// What a power action does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,78 +24,87 @@ enum Effect {
     Nothing,
 }
 
-impl Machine {
-    /// An action of the system, named by the last part of its path.
-    pub(super) fn system_action(&self, action: &str, body: &Map<String, Value>) -> Option<Answer> {
-        let (parameter, values): (&str, &[&str]) = match action {
-            "ComputerSystem.Reset" => (
-                "ResetType",
-                &[
-                    "On",
-                    "ForceOff",
-                    "GracefulShutdown",
-                    "ForceRestart",
-                    "Nmi",
-                    "PushPowerButton",
-                    "GracefulRestart",
-                ],
-            ),
-            "Oem/Hpe/HpeComputerSystemExt.PowerButton" => ("PushType", &["Press", "PressAndHold"]),
-            "Oem/Hpe/HpeComputerSystemExt.SystemReset" => ("ResetType", &["ColdBoot", "AuxCycle"]),
-            _ => return None,
+/// What can be asked for, in the words of Redfish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PowerAction {
+    On,
+    ForceOff,
+    GracefulShutdown,
+    ForceRestart,
+    GracefulRestart,
+    Nmi,
+    PushPowerButton,
+    PressAndHold,
+    ColdBoot,
+    AuxCycle,
+}
+
+impl PowerAction {
+    const NAMES: [(Self, &'static str); 10] = [
+        (Self::On, "On"),
+        (Self::ForceOff, "ForceOff"),
+        (Self::GracefulShutdown, "GracefulShutdown"),
+        (Self::ForceRestart, "ForceRestart"),
+        (Self::GracefulRestart, "GracefulRestart"),
+        (Self::Nmi, "Nmi"),
+        (Self::PushPowerButton, "PushPowerButton"),
+        (Self::PressAndHold, "PressAndHold"),
+        (Self::ColdBoot, "ColdBoot"),
+        (Self::AuxCycle, "AuxCycle"),
+    ];
+
+    /// The action of this name; the power button's press is called `Press` as well.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let name = if name == "Press" {
+            "PushPowerButton"
+        } else {
+            name
         };
-        let name = action.rsplit('/').next().unwrap_or(action);
-        if let Some(unknown) = body.keys().find(|key| *key != parameter) {
-            return Some(Answer::refused(
-                "Base.ActionParameterUnknown",
-                &[name, unknown],
-            ));
-        }
-        let Some(value) = body.get(parameter) else {
-            return Some(Answer::refused(
-                "Base.ActionParameterMissing",
-                &[name, parameter],
-            ));
-        };
-        let known = value.as_str().filter(|value| values.contains(value));
-        let Some(value) = known else {
-            let args = [&value.to_string(), parameter];
-            return Some(Answer::refused("Base.PropertyValueNotInList", &args));
-        };
-        Some(self.power_action(value))
+        let found = Self::NAMES.iter().find(|(_, known)| *known == name);
+        found.map(|(action, _)| *action)
     }
 
-    fn power_action(&self, action: &str) -> Answer {
+    fn name(self) -> &'static str {
+        let found = Self::NAMES.iter().find(|(action, _)| *action == self);
+        found.map_or("", |(_, name)| name)
+    }
+}
+
+impl Machine {
+    /// Does what is asked for, if the power state allows it.
+    pub(super) fn power(&self, action: PowerAction) -> Result<(), Refusal> {
+        use PowerAction as A;
         let mut state = self.shared.state();
         let off = state.power == PowerState::Off;
         let effect = match action {
-            "On" if off => Effect::PowerOn,
-            "AuxCycle" if !off => return Answer::refused("iLO.SystemPowerOffRequired", &[]),
-            "AuxCycle" => {
+            A::On if off => Effect::PowerOn,
+            A::AuxCycle if !off => return Err(Refusal::NotOff),
+            A::AuxCycle => {
                 state.sessions.clear();
-                let status = axum::http::StatusCode::OK;
-                return Answer::message(status, "iLO.ResetInProgress", &[]);
+                return Ok(());
             }
             // The button toggles; shutting down what is off is nothing.
-            "PushPowerButton" | "Press" if off => Effect::PowerOn,
-            "GracefulShutdown" | "PressAndHold" if off => Effect::Nothing,
-            "On" => return wrong_state(),
-            _ if off => return wrong_state(),
-            "ForceOff" | "PressAndHold" => Effect::PowerOff,
-            "ForceRestart" => Effect::Restart,
-            "ColdBoot" => Effect::ColdBoot,
-            "GracefulShutdown" | "PushPowerButton" | "Press" => Effect::Shutdown,
-            "GracefulRestart" => Effect::Reboot,
-            _ => Effect::Nothing,
+            A::PushPowerButton if off => Effect::PowerOn,
+            A::GracefulShutdown | A::PressAndHold if off => Effect::Nothing,
+            A::On => return Err(Refusal::WrongPower),
+            _ if off => return Err(Refusal::WrongPower),
+            A::ForceOff | A::PressAndHold => Effect::PowerOff,
+            A::ForceRestart => Effect::Restart,
+            A::ColdBoot => Effect::ColdBoot,
+            A::GracefulShutdown | A::PushPowerButton => Effect::Shutdown,
+            A::GracefulRestart => Effect::Reboot,
+            A::Nmi => Effect::Nothing,
         };
-        let action = action.to_owned();
+        let action = action.name().to_owned();
         state.note(EventKind::PowerAction { action });
         let os_runs = state.last_outcome == Some(BootOutcome::Running);
         let unheard = matches!(effect, Effect::Shutdown | Effect::Reboot) && !os_runs;
-        if effect != Effect::Nothing && !unheard && !state.has(Fault::PowerIgnored) {
+        let ignored = state.has(Fault::PowerIgnored)
+            || (effect == Effect::PowerOn && state.strikes(Fault::PowerFirstIgnored));
+        if effect != Effect::Nothing && !unheard && !ignored {
             self.act(&mut state, effect);
         }
-        Answer::success()
+        Ok(())
     }
 
     /// Cuts what runs and starts what the effect asks for.
@@ -139,101 +130,42 @@ impl Machine {
             self.act(&mut state, Effect::PowerOff);
         }
     }
-
-    /// `{"Boot":{…}}`
-    pub(super) fn patch_system(&self, body: &Map<String, Value>) -> Answer {
-        let unknown = |name: &str| Answer::refused("iLO.PropertyNotWritableOrUnknown", &[name]);
-        if let Some(name) = body.keys().find(|key| *key != "Boot") {
-            return unknown(name);
-        }
-        let Some(boot) = body.get("Boot").and_then(Value::as_object) else {
-            return Answer::refused("Base.PropertyMissing", &["Boot"]);
-        };
-        let (mut target, mut enabled) = (None, None);
-        for (name, value) in boot {
-            let (allowed, slot): (&[&str], _) = match name.as_str() {
-                "BootSourceOverrideTarget" => (&TARGETS, &mut target),
-                "BootSourceOverrideEnabled" => (&ENABLED, &mut enabled),
-                _ => return unknown(name),
-            };
-            let Some(value) = value.as_str().filter(|value| allowed.contains(value)) else {
-                let args = [&value.to_string(), name.as_str()];
-                return Answer::refused("Base.PropertyValueNotInList", &args);
-            };
-            *slot = Some(value);
-        }
-        let mut state = self.shared.state();
-        if state.post_state.is_in_post() {
-            let named = boot.contains_key("BootSourceOverrideTarget");
-            let name = if named {
-                "BootSourceOverrideTarget"
-            } else {
-                "BootSourceOverrideEnabled"
-            };
-            return Answer::refused("iLO.UnableToModifyDuringSystemPOST", &[name]);
-        }
-        let (target, enabled) = match (target, enabled) {
-            (_, Some("Disabled")) | (Some("None"), _) => ("None", "Disabled"),
-            (Some(target), enabled) => (target, enabled.unwrap_or("Once")),
-            (None, enabled) => match state.override_target.as_str() {
-                "None" => ("None", "Disabled"),
-                _ => {
-                    state.override_enabled = enabled.unwrap_or("Once").to_owned();
-                    return Answer::success();
-                }
-            },
-        };
-        state.override_target = target.to_owned();
-        state.override_enabled = enabled.to_owned();
-        state.note(EventKind::BootOverride {
-            target: target.to_owned(),
-        });
-        Answer::success()
-    }
-}
-
-fn wrong_state() -> Answer {
-    Answer::refused("iLO.InvalidOperationForSystemState", &[])
 }
 
 impl State {
     fn power_off(&mut self) {
-        self.power = PowerState::Off;
+        self.set_power(PowerState::Off);
         self.post_state = PostState::PowerOff;
         self.note(EventKind::PoweredOff);
     }
 
-    /// A medium that was booted by `BootOnNextServerReset` does not survive the second reset.
+    /// The server was switched on or reset.
     fn begin_post(&mut self, cold: bool) {
-        if self.cdrom.eject_on_reset {
-            self.eject(Device::Cdrom);
-        }
-        self.power = if cold {
+        self.resets_ahead = u32::from(self.has(Fault::PostResetsTwice));
+        self.apply_settings();
+        self.reset(cold);
+    }
+
+    fn reset(&mut self, cold: bool) {
+        self.is_cdrom_armed = self.reset_drives();
+        self.set_power(if cold {
             PowerState::PoweringOn
         } else {
             PowerState::On
-        };
+        });
         self.post_state = PostState::Reset;
         self.last_outcome = None;
         self.note(EventKind::PostBegan);
     }
 
-    /// Chooses the boot device and uses up what was set for one boot.
-    fn end_post(&mut self) -> BootRequest {
-        let inserted = self.cdrom.is_inserted();
-        let flagged = std::mem::take(&mut self.cdrom.boot_on_next_reset) && inserted;
-        self.cdrom.eject_on_reset |= flagged;
-        let overridden = self.override_target == "Cd" && inserted;
-        if self.override_enabled == "Once" {
-            self.override_target = "None".to_owned();
-            self.override_enabled = "Disabled".to_owned();
+    /// The self test is over: resets the server once more, or chooses the boot device.
+    fn end_post(&mut self) -> Option<BootRequest> {
+        if self.resets_ahead > 0 {
+            self.resets_ahead -= 1;
+            self.reset(false);
+            return None;
         }
-        // A device that is not there is passed over, as by the firmware.
-        let source = if flagged || overridden {
-            BootSource::Cdrom
-        } else {
-            BootSource::Disk
-        };
+        let source = self.choose_boot_source(self.is_cdrom_armed);
         self.boots += 1;
         self.post_state = PostState::FinishedPost;
         self.last_boot_source = Some(source);
@@ -242,12 +174,13 @@ impl State {
             number,
             source: Some(source),
         });
-        BootRequest {
+        Some(BootRequest {
             number,
             source,
+            mode: self.firmware.boot_mode(),
             cdrom: self.cdrom.connected().map(|m| m as Arc<dyn Medium>),
             floppy: self.floppy.connected().map(|m| m as Arc<dyn Medium>),
-        }
+        })
     }
 }
 
@@ -261,17 +194,22 @@ impl Shared {
     /// The power-on self test; what it found, unless the run was cut.
     async fn post(&self, run: u64) -> Option<BootRequest> {
         let eighth = self.config.post_time / 8;
-        tokio::time::sleep(eighth).await;
-        self.change(run, |state| {
-            state.power = PowerState::On;
-            state.post_state = PostState::InPost;
-        })?;
-        tokio::time::sleep(eighth * 5).await;
-        self.change(run, |state| {
-            state.post_state = PostState::InPostDiscoveryComplete;
-        })?;
-        tokio::time::sleep(eighth * 2).await;
-        self.change(run, State::end_post)
+        loop {
+            tokio::time::sleep(eighth).await;
+            self.change(run, |state| {
+                state.set_power(PowerState::On);
+                state.post_state = PostState::InPost;
+            })?;
+            self.connect_armed().await;
+            tokio::time::sleep(eighth * 5).await;
+            self.change(run, |state| {
+                state.post_state = PostState::InPostDiscoveryComplete;
+            })?;
+            tokio::time::sleep(eighth * 2).await;
+            if let Some(request) = self.change(run, State::end_post)? {
+                return Some(request);
+            }
+        }
     }
 }
 

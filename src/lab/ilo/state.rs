@@ -1,15 +1,15 @@
 //! What a simulated iLO knows, and what it tells tests about itself.
 
+use super::drives::Drive;
 use super::fault::{Fault, PASSING};
-use super::media::RemoteMedium;
+use super::firmware::Firmware;
+use super::generation::Traits;
 use crate::clock;
-use crate::ilo::mask;
-use crate::ilo::model::{Device, PostState, PowerState};
+use crate::ilo::model::{BootMode, Device, PostState, PowerState};
 use crate::lab::host::{BootOutcome, BootSource};
 use crate::secret::Secret;
 use serde::Serialize;
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Events kept; older ones are forgotten.
@@ -24,6 +24,10 @@ pub struct MachineState {
     pub post_state: PostState,
     /// Boots since the lab began.
     pub boots: u64,
+    /// How the server boots now.
+    pub boot_mode: BootMode,
+    /// Whether the last boot checked signatures.
+    pub secure_boot: bool,
     /// `BootSourceOverrideTarget`; `None` if nothing overrides.
     pub boot_override: String,
     /// The virtual drives: floppy, then CD.
@@ -43,8 +47,10 @@ pub struct MachineState {
 pub struct MediumState {
     /// Which drive.
     pub device: Device,
-    /// Whether a medium is in it and connected.
+    /// Whether a medium is in it.
     pub inserted: bool,
+    /// Whether the server sees it.
+    pub connected: bool,
     /// Where it comes from, without the signature of the URL.
     pub image: Option<String>,
     /// Whether the next reset boots from it.
@@ -99,6 +105,11 @@ pub enum EventKind {
         /// Of which drive.
         device: Device,
     },
+    /// A medium was taken from the server and stays in the drive.
+    Disconnected {
+        /// In which drive.
+        device: Device,
+    },
     /// A boot override was set.
     BootOverride {
         /// `BootSourceOverrideTarget`.
@@ -108,6 +119,11 @@ pub enum EventKind {
     PowerAction {
         /// The action (`On`, `ForceOff`, …).
         action: String,
+    },
+    /// Settings were changed; they hold from the next reset on.
+    SettingsPending {
+        /// Which.
+        what: &'static str,
     },
     /// The power-on self test began.
     PostBegan,
@@ -158,41 +174,36 @@ fn outcome_name<S: serde::Serializer>(
 /// Everything that changes.
 #[derive(Debug)]
 pub(super) struct State {
+    pub(super) traits: &'static Traits,
     pub(super) power: PowerState,
+    /// What the power was before the last change, and how often it is still shown.
+    pub(super) old_power: (PowerState, u32),
     pub(super) post_state: PostState,
     pub(super) boots: u64,
+    /// Resets that the self test still does by itself.
+    pub(super) resets_ahead: u32,
+    /// Whether this boot is the one that the CD was armed for.
+    pub(super) is_cdrom_armed: bool,
     /// Redfish spellings; `None` and `Disabled` if nothing overrides.
     pub(super) override_target: String,
     pub(super) override_enabled: String,
+    pub(super) firmware: Firmware,
     pub(super) floppy: Drive,
     pub(super) cdrom: Drive,
     pub(super) last_boot_source: Option<BootSource>,
     pub(super) last_outcome: Option<BootOutcome>,
     pub(super) sessions: Vec<Session>,
+    /// Whether a RIBCL script has the database open for writing.
+    pub(super) is_being_written: bool,
     /// Numbers what the power actions start; whoever holds an older number was cut.
     pub(super) run: u64,
     /// Numbers the inserts; whoever holds an older number was ejected.
     pub(super) inserts: u64,
     faults: BTreeSet<Fault>,
-    busy_inserts: u32,
-    unavailable_reads: u32,
+    /// How often the faults that wear off will still show themselves.
+    passing: BTreeMap<Fault, u32>,
     events: VecDeque<Event>,
     began: Instant,
-}
-
-/// A virtual drive.
-#[derive(Debug)]
-pub(super) struct Drive {
-    pub(super) device: Device,
-    /// What is in it; empty while the image is being opened.
-    pub(super) image: Option<Secret>,
-    /// The last medium, kept for its counters when ejected.
-    pub(super) medium: Option<Arc<RemoteMedium>>,
-    /// The number of the insert that is opening its image.
-    pub(super) opening: Option<u64>,
-    pub(super) boot_on_next_reset: bool,
-    /// Booted by that flag: the next reset ejects it.
-    pub(super) eject_on_reset: bool,
 }
 
 #[derive(Debug)]
@@ -200,70 +211,33 @@ pub(super) struct Session {
     pub(super) id: String,
     pub(super) token: Secret,
     pub(super) used: Instant,
-}
-
-impl Drive {
-    fn new(device: Device) -> Self {
-        Self {
-            device,
-            image: None,
-            medium: None,
-            opening: None,
-            boot_on_next_reset: false,
-            eject_on_reset: false,
-        }
-    }
-
-    pub(super) fn is_inserted(&self) -> bool {
-        self.image.is_some()
-    }
-
-    /// The medium, if it is connected.
-    pub(super) fn connected(&self) -> Option<Arc<RemoteMedium>> {
-        self.medium.clone().filter(|_| self.is_inserted())
-    }
-
-    /// Takes out what is in it or on its way; says whether there was anything.
-    fn clear(&mut self) -> bool {
-        let had = self.image.take().is_some() | self.opening.take().is_some();
-        self.boot_on_next_reset = false;
-        self.eject_on_reset = false;
-        if let Some(medium) = &self.medium {
-            medium.eject();
-        }
-        had
-    }
-
-    fn snapshot(&self) -> MediumState {
-        MediumState {
-            device: self.device,
-            inserted: self.is_inserted(),
-            image: self.image.as_ref().map(|url| mask::text(url.expose())),
-            boot_on_next_reset: self.boot_on_next_reset,
-            requests: self.medium.as_ref().map_or(0, |m| m.requests()),
-            bytes: self.medium.as_ref().map_or(0, |m| m.bytes()),
-        }
-    }
+    /// Requests so far.
+    pub(super) requests: u32,
 }
 
 impl State {
-    pub(super) fn new(faults: BTreeSet<Fault>) -> Self {
+    pub(super) fn new(traits: &'static Traits, faults: BTreeSet<Fault>) -> Self {
         let mut state = Self {
+            traits,
             power: PowerState::Off,
+            old_power: (PowerState::Off, 0),
             post_state: PostState::PowerOff,
             boots: 0,
+            resets_ahead: 0,
+            is_cdrom_armed: false,
             override_target: "None".to_owned(),
             override_enabled: "Disabled".to_owned(),
+            firmware: Firmware::new(traits),
             floppy: Drive::new(Device::Floppy),
             cdrom: Drive::new(Device::Cdrom),
             last_boot_source: None,
             last_outcome: None,
             sessions: Vec::new(),
+            is_being_written: false,
             run: 0,
             inserts: 0,
             faults: BTreeSet::new(),
-            busy_inserts: 0,
-            unavailable_reads: 0,
+            passing: BTreeMap::new(),
             events: VecDeque::new(),
             began: clock::instant(),
         };
@@ -272,16 +246,7 @@ impl State {
     }
 
     pub(super) fn set_faults(&mut self, faults: BTreeSet<Fault>) {
-        self.busy_inserts = if faults.contains(&Fault::InsertBusy) {
-            PASSING
-        } else {
-            0
-        };
-        self.unavailable_reads = if faults.contains(&Fault::ReadUnavailable) {
-            PASSING
-        } else {
-            0
-        };
+        self.passing = faults.iter().map(|fault| (*fault, fault.times())).collect();
         self.faults = faults;
     }
 
@@ -289,19 +254,42 @@ impl State {
         self.faults.contains(&fault)
     }
 
+    /// Whether a fault that wears off shows itself this time.
+    pub(super) fn strikes(&mut self, fault: Fault) -> bool {
+        let Some(left) = self.passing.get_mut(&fault).filter(|left| **left > 0) else {
+            return false;
+        };
+        *left -= 1;
+        true
+    }
+
+    /// Changes the power.
+    pub(super) fn set_power(&mut self, power: PowerState) {
+        let times = if self.has(Fault::PowerShownLate) {
+            PASSING
+        } else {
+            0
+        };
+        self.old_power = (self.power, times);
+        self.power = power;
+    }
+
+    /// The power as the iLO shows it to who asks.
+    pub(super) fn shown_power(&mut self) -> PowerState {
+        if self.strikes(Fault::PowerUnknownFirst) {
+            return PowerState::Unknown;
+        }
+        let (old, left) = self.old_power;
+        if left == 0 {
+            return self.power;
+        }
+        self.old_power = (old, left - 1);
+        old
+    }
+
     /// Whether a console user's medium is in a drive.
     pub(super) fn is_held(&self, device: Device) -> bool {
         device == Device::Cdrom && self.has(Fault::CdromHeldByConsole)
-    }
-
-    /// Whether this insert is one that the iLO is too busy for.
-    pub(super) fn is_busy_insert(&mut self) -> bool {
-        take_one(&mut self.busy_inserts)
-    }
-
-    /// Whether this read is one that fails.
-    pub(super) fn is_unavailable_read(&mut self) -> bool {
-        take_one(&mut self.unavailable_reads)
     }
 
     pub(super) fn drive(&mut self, device: Device) -> &mut Drive {
@@ -309,15 +297,6 @@ impl State {
             Device::Floppy => &mut self.floppy,
             Device::Cdrom => &mut self.cdrom,
         }
-    }
-
-    /// Empties a drive; says whether anything was in it.
-    pub(super) fn eject(&mut self, device: Device) -> bool {
-        let had = self.drive(device).clear();
-        if had {
-            self.note(EventKind::Ejected { device });
-        }
-        had
     }
 
     pub(super) fn note(&mut self, what: EventKind) {
@@ -345,6 +324,8 @@ impl State {
             power: self.power,
             post_state: self.post_state,
             boots: self.boots,
+            boot_mode: self.firmware.boot_mode(),
+            secure_boot: self.firmware.secure_boot_current,
             boot_override: self.override_target.clone(),
             media: vec![self.floppy.snapshot(), self.cdrom.snapshot()],
             last_boot_source: self.last_boot_source,
@@ -352,10 +333,4 @@ impl State {
             sessions: self.sessions.len(),
         }
     }
-}
-
-fn take_one(left: &mut u32) -> bool {
-    let any = *left > 0;
-    *left = left.saturating_sub(1);
-    any
 }

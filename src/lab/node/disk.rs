@@ -3,8 +3,10 @@
 use super::{Attempt, NodeFault, NodeOptions, System};
 
 use crate::error::{Error, Kind, Result};
+use crate::ilo::model::BootMode;
 use crate::iscsi::target::{BlockDevice, FileDisk};
 use crate::lab::host::BootOutcome;
+use hadris_part::gpt::types::EFI_SYSTEM;
 use hadris_part::{Partition, PartitionKind, PartitionTable};
 use hadris_storage::host::FileDevice;
 use sha2::{Digest, Sha256};
@@ -163,9 +165,9 @@ impl BlockDevice for NodeDisk {
 }
 
 impl Attempt<'_> {
-    pub(super) async fn boot_disk(&self) -> BootOutcome {
+    pub(super) async fn boot_disk(&self, mode: BootMode) -> BootOutcome {
         let path = self.node.options.folder.join("disk.raw");
-        let looked = tokio::task::spawn_blocking(move || look(&path)).await;
+        let looked = tokio::task::spawn_blocking(move || look(&path, mode)).await;
         let looked =
             looked.map_err(|e| Error::new(Kind::Internal, "the disk was not read").caused_by(&e));
         match looked.and_then(|found| found) {
@@ -201,8 +203,9 @@ struct Found {
     sector_sha256: String,
 }
 
-/// Looks at the disk as a BIOS does, and checks what boot code relies on. Blocks.
-fn look(path: &Path) -> Result<Found> {
+/// Looks at the disk as the firmware does: a BIOS for boot code in sector 0, UEFI for an EFI system
+/// partition. Blocks.
+fn look(path: &Path, mode: BootMode) -> Result<Found> {
     let mut sector = [0; 512];
     File::open(path)
         .and_then(|file| file.read_exact_at(&mut sector, 0))
@@ -210,13 +213,18 @@ fn look(path: &Path) -> Result<Found> {
     let [.., 0x55, 0xAA] = sector else {
         return Err(Error::new(Kind::NotFound, "no boot signature in sector 0"));
     };
-    if sector.iter().take(BOOT_CODE_BYTES).all(|byte| *byte == 0) {
+    let has_code = sector.iter().take(BOOT_CODE_BYTES).any(|byte| *byte != 0);
+    if mode == BootMode::Legacy && !has_code {
         let message = "a boot signature, but no boot code: a BIOS would hang";
         return Err(Error::new(Kind::NotFound, message));
     }
     let mut device = FileDevice::open(path).map_err(|e| Error::io(path, "read the disk", &e))?;
     let disk = hadris_part::sync::read(&mut device)
         .map_err(|e| Error::new(Kind::Corrupt, "no valid partition table").caused_by(&e))?;
+    if mode == BootMode::Uefi && !disk.partitions().any(|p| is_esp(&p)) {
+        let message = "no EFI system partition: UEFI finds nothing to start";
+        return Err(Error::new(Kind::NotFound, message));
+    }
     let (table, identifier) = match disk.table() {
         PartitionTable::Gpt(gpt) => ("gpt", gpt.disk_guid().to_string()),
         PartitionTable::Hybrid(hybrid) => ("hybrid", hybrid.gpt().disk_guid().to_string()),
@@ -234,6 +242,15 @@ fn look(path: &Path) -> Result<Found> {
     })
 }
 
+/// UEFI 2.10, 5.3.3 and 5.2.2.
+fn is_esp(partition: &Partition) -> bool {
+    match partition.kind() {
+        PartitionKind::Gpt(guid) => guid == EFI_SYSTEM,
+        PartitionKind::Mbr(code) => code.code() == 0xEF,
+        _ => false,
+    }
+}
+
 fn line(partition: &Partition) -> String {
     let kind = match partition.kind() {
         PartitionKind::Gpt(guid) => guid.to_string(),
@@ -248,4 +265,32 @@ fn line(partition: &Partition) -> String {
         partition.start(),
         name.unwrap_or_default()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn each_firmware_starts_what_it_finds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        File::create(&path).unwrap().set_len(32 << 20).unwrap();
+        let sgdisk = |argument: &str| {
+            let mut command = Command::new("sgdisk");
+            let output = command.arg(argument).arg(&path).output();
+            let output = output.expect("sgdisk is needed; tests/run.sh installs it");
+            assert!(output.status.success(), "sgdisk {argument}");
+        };
+        let said = |mode| look(&path, mode).map(|_| ()).map_err(|e| e.to_string());
+        sgdisk("--new=1:2048:+4M");
+        let legacy = said(BootMode::Legacy).unwrap_err();
+        assert!(legacy.contains("no boot code"), "{legacy}");
+        let uefi = said(BootMode::Uefi).unwrap_err();
+        assert!(uefi.contains("no EFI system partition"), "{uefi}");
+        sgdisk("--typecode=1:ef00");
+        assert_eq!(said(BootMode::Uefi), Ok(()));
+        assert!(said(BootMode::Legacy).is_err());
+    }
 }

@@ -16,19 +16,39 @@ pub enum NodeFault {
 }
 
 impl NodeFault {
-    /// Every fault with its name.
-    pub const NAMES: [(Self, &'static str); 5] = [
-        (Self::RamdiskSilent, "node.ramdisk=silent"),
-        (Self::RamdiskFails, "node.ramdisk=fails"),
-        (Self::PowerLost, "node.power=lost-in-write"),
-        (Self::DiskFails, "node.disk=fails-in-write"),
-        (Self::DiskFlipsBit, "node.disk=flips-a-bit"),
+    /// Every fault with its name, and what happens.
+    pub const ALL: [(Self, &'static str, &'static str); 5] = [
+        (
+            Self::RamdiskSilent,
+            "node.ramdisk=silent",
+            "the deploy ramdisk comes up and never calls",
+        ),
+        (
+            Self::RamdiskFails,
+            "node.ramdisk=fails",
+            "the deploy ramdisk cannot export the disk, and reports that",
+        ),
+        (
+            Self::PowerLost,
+            "node.power=lost-in-write",
+            "the power fails once, in the middle of a write",
+        ),
+        (
+            Self::DiskFails,
+            "node.disk=fails-in-write",
+            "writes fail after the first few mebibytes",
+        ),
+        (
+            Self::DiskFlipsBit,
+            "node.disk=flips-a-bit",
+            "one bit of what is written is stored wrong, once",
+        ),
     ];
 
     /// The fault of this name, if there is one.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        let found = Self::NAMES.iter().find(|(_, known)| *known == name);
-        found.map(|(fault, _)| *fault)
+        let found = Self::ALL.iter().find(|(_, known, _)| *known == name);
+        found.map(|(fault, ..)| *fault)
     }
 }

@@ -17,6 +17,7 @@ use super::console::{Console, ConsoleLog};
 use super::files::make_private_dir;
 use super::host::{BootOutcome, BootRequest, BootSource, Host};
 use crate::error::Result;
+use crate::ilo::model::BootMode;
 use crate::ramdisk::deploy::Log;
 use disk::NodeDisk;
 use futures_util::FutureExt;
@@ -64,6 +65,8 @@ pub struct Boot {
     pub number: u64,
     /// `cdrom` or `disk`.
     pub source: &'static str,
+    /// How the firmware booted.
+    pub mode: BootMode,
     /// What was started; absent if nothing was, or not yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<System>,
@@ -176,12 +179,12 @@ impl Inner {
             console: self.console.begin(request.number, source),
             number: request.number,
         };
-        attempt.begin(source);
+        attempt.begin(source, request.mode);
         self.disk.power_on();
         let booted = async {
             match request.source {
                 BootSource::Cdrom => Box::pin(attempt.boot_cdrom(request)).await,
-                BootSource::Disk => attempt.boot_disk().await,
+                BootSource::Disk => attempt.boot_disk(request.mode).await,
             }
         };
         let outcome = tokio::select! {
@@ -219,7 +222,7 @@ impl Attempt<'_> {
         self.console.line(line);
     }
 
-    fn begin(&self, source: &'static str) {
+    fn begin(&self, source: &'static str, mode: BootMode) {
         let mut boots = self.node.boots();
         if boots.len() >= MAX_BOOTS {
             boots.remove(0);
@@ -227,6 +230,7 @@ impl Attempt<'_> {
         boots.push(Boot {
             number: self.number,
             source,
+            mode,
             system: None,
             state: "running",
         });

@@ -1,6 +1,7 @@
 //! How a site comes up.
 
 use super::faults::Faults;
+use super::generations::Generations;
 use super::network::{Block, MAX_NODES};
 use super::record::{self, NodeRecord, Record, StoreRecord};
 use super::{Inner, Server, Site, SiteOptions, describe, state};
@@ -52,6 +53,7 @@ impl Ground {
     /// Takes the directory and makes every file in it. Blocks.
     fn prepare(options: &SiteOptions) -> Result<Self> {
         let faults = Faults::parse(&options.faults)?;
+        let generations = Generations::parse(&options.ilos)?;
         let count = options.nodes;
         if count == 0 || count > MAX_NODES {
             let message = format!("a lab has 1 to {MAX_NODES} nodes, not {count}");
@@ -72,6 +74,7 @@ impl Ground {
         let nodes = record.nodes.iter().take(count);
         let names: Vec<&str> = nodes.clone().map(|node| node.name.as_str()).collect();
         faults.check_nodes(&names)?;
+        generations.check_nodes(&names)?;
         let ilo_listeners = nodes
             .clone()
             .map(|node| block.listen(node.ilo_port, &format!("the iLO of {}", node.name)))
@@ -87,6 +90,7 @@ impl Ground {
             options,
             trust: &trust,
             faults: &faults,
+            generations: &generations,
             block,
         };
         let servers = nodes.enumerate();
@@ -152,6 +156,7 @@ struct ServerPlan<'a> {
     options: &'a SiteOptions,
     trust: &'a Trust,
     faults: &'a Faults,
+    generations: &'a Generations,
     block: Block,
 }
 
@@ -167,12 +172,13 @@ impl ServerPlan<'_> {
             disk_bytes: self.options.disk_bytes,
             faults: self.faults.of_node(&record.name),
         })?;
+        let generation = self.generations.of(index, &record.name);
         let config = IloConfig {
+            generation,
             name: record.name.clone(),
             uuid: record.uuid(),
             username: record.ilo_username.clone(),
             password: record.ilo_password.clone(),
-            vmscript_license: self.options.vmscript_license,
             post_time: self.options.post_time,
             media_trust: self.trust.clone(),
             faults: self.faults.of_ilo(&record.name),
@@ -181,6 +187,7 @@ impl ServerPlan<'_> {
             machine: Machine::new(config, Arc::new(node.clone())),
             address: self.block.node(index),
             record: record.clone(),
+            generation,
             node,
         })
     }

@@ -4,6 +4,7 @@ use super::Server;
 use super::build::Ground;
 use crate::error::Result;
 use crate::http::server::Identity;
+use crate::ilo::model::BootMode;
 use crate::lab::files::write_private;
 use crate::lab::media::{CONTAINER, DEPLOY_ISO};
 use serde_json::{Value, json};
@@ -62,6 +63,10 @@ pub(super) fn site(ground: &Ground) -> Value {
 /// In the words of an inventory.
 fn node(ground: &Ground, server: &Server) -> Value {
     let folder = ground.dir.join("nodes").join(&server.record.name);
+    let mode = match server.generation.boot_mode() {
+        BootMode::Legacy => "bios",
+        _ => "uefi",
+    };
     json!({
         "name": server.record.name,
         "uuid": server.record.uuid(),
@@ -72,7 +77,8 @@ fn node(ground: &Ground, server: &Server) -> Value {
             "ilo_password_file": folder.join("ilo-password"),
             "deploy_iso": format!("swift:{CONTAINER}/{DEPLOY_ISO}"),
         },
-        "properties": {"capabilities": "boot_mode:bios"},
+        "ilo": server.generation.to_string(),
+        "properties": {"capabilities": format!("boot_mode:{mode}")},
         "instance_info": {
             "image_source": ground.media.image,
             "image_checksum": ground.media.image_sha256,

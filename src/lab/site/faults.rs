@@ -22,11 +22,16 @@ enum What {
     Node(NodeFault),
 }
 
-/// Every name that [`Faults::parse`] knows.
-pub(super) fn names() -> Vec<&'static str> {
-    let ilo = Fault::NAMES.iter().map(|(_, name)| *name);
-    let node = NodeFault::NAMES.iter().map(|(_, name)| *name);
+/// Every fault: name, description, source.
+pub(super) fn list() -> Vec<[&'static str; 3]> {
+    let ilo = Fault::ALL.iter().map(|f| [f.name, f.what, f.source]);
+    let node = NodeFault::ALL.iter();
+    let node = node.map(|(_, name, what)| [*name, *what, "failures of deployed servers"]);
     ilo.chain(node).collect()
+}
+
+fn names() -> Vec<&'static str> {
+    list().into_iter().map(|[name, ..]| name).collect()
 }
 
 impl Faults {

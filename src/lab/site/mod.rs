@@ -4,11 +4,12 @@
 mod build;
 mod describe;
 mod faults;
+mod generations;
 mod network;
 mod record;
 mod state;
 
-use super::ilo::Machine;
+use super::ilo::{Generation, Machine};
 use super::node::Node;
 use crate::error::{Error, Result};
 use crate::http::server::ServerHandle;
@@ -33,9 +34,10 @@ pub struct SiteOptions {
     pub disk_bytes: u64,
     /// How long a power-on self test takes.
     pub post_time: Duration,
-    /// Whether the iLOs are licensed for virtual media by URL.
-    pub vmscript_license: bool,
-    /// What goes wrong: [`Site::fault_names`], each for every node or, as in
+    /// Which iLOs the nodes have: names of [`Generation::NAMES`], each for every node or, as in
+    /// `lab-2:ilo4-rest`, for one. Nodes that are not named have one each, in that order.
+    pub ilos: Vec<String>,
+    /// What goes wrong: names of [`Site::faults`], each for every node or, as in
     /// `lab-2:ilo.power=ignored`, for one.
     pub faults: Vec<String>,
 }
@@ -48,7 +50,7 @@ impl SiteOptions {
             nodes: 1,
             disk_bytes: 4 << 30,
             post_time: Duration::from_secs(2),
-            vmscript_license: true,
+            ilos: Vec::new(),
             faults: Vec::new(),
         }
     }
@@ -79,6 +81,7 @@ struct Inner {
 struct Server {
     record: NodeRecord,
     address: Ipv4Addr,
+    generation: Generation,
     node: Node,
     machine: Arc<Machine>,
 }
@@ -113,10 +116,10 @@ impl Site {
         found.map(|server| Arc::clone(&server.machine))
     }
 
-    /// Everything that can be told to go wrong.
+    /// Everything that can be told to go wrong: name, description, and who saw it.
     #[must_use]
-    pub fn fault_names() -> Vec<&'static str> {
-        faults::names()
+    pub fn faults() -> Vec<[&'static str; 3]> {
+        faults::list()
     }
 
     /// The description of the site that another process, or this one, has up in this directory.

@@ -3,18 +3,23 @@
 use super::args::blocking;
 use super::image::IMAGE;
 use super::iscsi::{Disk, SESSION, with_disk};
-use crate::disk::inspect::inspect;
+use crate::disk::inspect::{Label, inspect};
+use crate::disk::plan::{BootMode, LayoutSpec};
 use crate::disk::{
-    Guard, Manifest, OnProgress, WriteOptions, read_head, verify, write_whole_disk_image,
+    Feeds, FileSystemKind, Guard, Lun, Manifest, OnProgress, PartitionImage, WholeDisk,
+    WriteOptions, Written, read_head, verify, write_partition_image, write_whole_disk_image,
 };
 use crate::engine::{Call, Class, LiveRef, Reply};
 use crate::error::{Error, Kind, Result};
+use crate::image::configdrive;
 use crate::image::source::{Format, ImageSource};
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
+use uuid::Uuid;
 
 const WRITTEN: Record = Record {
     name: "Written",
@@ -22,12 +27,33 @@ const WRITTEN: Record = Record {
     fields: &[
         ("virtual_bytes", Ty::Integer, "size of the image"),
         ("data_bytes", Ty::Integer, "bytes that were sent"),
+        ("zero_bytes", Ty::Integer, "bytes that are zero now"),
         (
-            "zero_bytes",
+            "resumed_bytes",
             Ty::Integer,
-            "bytes that the disk was told to zero",
+            "bytes that an attempt before had written, found in place",
         ),
         ("seconds", Ty::Any, "how long it took, flush included"),
+        (
+            "disk_identifier",
+            Ty::String,
+            "GPT: disk GUID; msdos: signature; empty without a table",
+        ),
+        (
+            "root_uuid",
+            Ty::String,
+            "partition images: what `root=UUID=` needs, if the image has one",
+        ),
+        (
+            "efi_system_uuid",
+            Ty::String,
+            "partition images: serial number of the EFI system partition, if there is one",
+        ),
+        (
+            "partitions",
+            Ty::Any,
+            "partition images: `role`, `number`, `offset`, `bytes` of each",
+        ),
         ("digest", Ty::String, "names the contents"),
         (
             "manifest",
@@ -38,7 +64,10 @@ const WRITTEN: Record = Record {
 };
 
 pub(super) fn register(registry: &mut Registry) {
-    write(registry);
+    // Runs that write the same image at the same time read it once.
+    let feeds = Feeds::default();
+    whole_disk(registry, feeds.clone());
+    partition(registry, feeds);
     check(registry);
     registry.add(
         FnSpec::new(
@@ -60,16 +89,12 @@ pub(super) fn register(registry: &mut Registry) {
                 lun: LiveRef,
             }
             let Args { lun } = call.decode()?;
-            let head = with_disk(&call, &lun, async |disk| read_head(disk).await).await?;
-            Reply::of(&inspect(&head)?)
+            let layout = with_disk(&call, &lun, async |disk| {
+                inspect(&read_head(disk).await?, disk.block_bytes())
+            });
+            Reply::of(&layout.await?)
         }),
     );
-}
-
-#[derive(Deserialize)]
-struct Write {
-    lun: LiveRef,
-    image: Image,
 }
 
 #[derive(Deserialize)]
@@ -78,44 +103,245 @@ struct Image {
     format: Format,
 }
 
-fn write(registry: &mut Registry) {
-    registry.add(
-        FnSpec::new(
-            "disk",
-            "write_whole_disk_image",
-            Class::Effect,
-            "Writes an image from sector 0, holes as zeros, and flushes.",
-        )
+impl Image {
+    async fn open(self) -> Result<Arc<ImageSource>> {
+        let opened = blocking(move || ImageSource::open(&self.path, Some(self.format)));
+        opened.await.map(Arc::new)
+    }
+}
+
+/// What both kinds of images take.
+fn writing(name: &'static str, summary: &'static str) -> FnSpec {
+    FnSpec::new("disk", name, Class::Effect, summary)
         .subject("lun", SESSION, "as `iscsi.login` returns it")
         .required("image", Ty::Record(&IMAGE), "as `image.fetch` returns it")
+        .optional(
+            "configdrive",
+            Ty::String,
+            "path of a config drive: an image, or one as base64 of gzip",
+        )
+        .default(
+            "disk_is_zero",
+            Ty::Boolean,
+            false,
+            "the disk was zeroed before, so only data is sent; `disk.verify` proves it",
+        )
         .returns(Ty::Record(&WRITTEN), "what was written")
         .error(
             Kind::Limit,
-            "the image is larger than the disk; the message has both sizes",
+            "something does not fit; the message has both sizes",
         )
         .error(Kind::Io, "the disk refused a write")
+}
+
+#[derive(Deserialize)]
+struct WriteWhole {
+    lun: LiveRef,
+    image: Image,
+    configdrive: Option<PathBuf>,
+    disk_is_zero: bool,
+}
+
+fn whole_disk(registry: &mut Registry, feeds: Feeds) {
+    registry.add(
+        writing(
+            "write_whole_disk_image",
+            "Writes an image from sector 0, holes as zeros, its second GPT at the end; flushes.",
+        )
+        .error(
+            Kind::Unsupported,
+            "the image is for other sectors, or has no room for a config drive",
+        )
         .example("disk.write_whole_disk_image(lun, { image = img }).data_bytes   --> 67108864")
-        .run(|call| async move {
-            let Write { lun, image } = call.decode()?;
-            let source =
-                blocking(move || ImageSource::open(&image.path, Some(image.format))).await?;
-            let options = options(&call, "written");
-            let work =
-                async |disk: &Disk| write_whole_disk_image(disk, Arc::new(source), &options).await;
-            let written = with_disk(&call, &lun, work).await?;
-            let manifest = serde_json::to_string(&written.manifest)
-                .map_err(|e| Error::new(Kind::Internal, "manifest").caused_by(&e))?;
-            Ok(json!({
-                "virtual_bytes": written.virtual_bytes,
-                "data_bytes": written.data_bytes,
-                "zero_bytes": written.zero_bytes,
-                "seconds": written.seconds,
-                "digest": written.manifest.digest(),
-                "manifest": manifest,
-            })
-            .into()) as Result<Reply>
+        .run(move |call| {
+            let feeds = feeds.clone();
+            async move {
+                let args: WriteWhole = call.decode()?;
+                let source = args.image.open().await?;
+                let whole = WholeDisk {
+                    configdrive: load(args.configdrive).await?,
+                    identity: identity(&call),
+                };
+                let options = WriteOptions {
+                    disk_is_zero: args.disk_is_zero,
+                    resume: call.attempt > 1,
+                    feeds,
+                    ..options(&call, "written")
+                };
+                let work = async |disk: &Disk| {
+                    write_whole_disk_image(disk, source, &whole, &options).await
+                };
+                let done = with_disk(&call, &args.lun, work).await?;
+                let more = json!({ "disk_identifier": done.disk_identifier });
+                reply(&done.written, more)
+            }
         }),
     );
+}
+
+#[derive(Deserialize)]
+struct WritePartition {
+    lun: LiveRef,
+    image: Image,
+    configdrive: Option<PathBuf>,
+    disk_is_zero: bool,
+    root_gb: i64,
+    swap_mb: i64,
+    ephemeral_gb: i64,
+    ephemeral_format: FileSystemKind,
+    preserve_ephemeral: bool,
+    boot_mode: BootMode,
+    boot_option: String,
+    disk_label: Option<Label>,
+}
+
+impl WritePartition {
+    fn layout(&self) -> Result<LayoutSpec> {
+        let bytes = |name: &str, count: i64, shift: u32| {
+            let bytes = u64::try_from(count)
+                .ok()
+                .and_then(|n| n.checked_mul(1 << shift));
+            bytes.ok_or_else(|| Error::new(Kind::Invalid, format!("`{name}` cannot be {count}")))
+        };
+        Ok(LayoutSpec {
+            boot_mode: self.boot_mode,
+            local_boot: self.boot_option == "local",
+            label: self.disk_label,
+            root_bytes: bytes("root_gb", self.root_gb, 30)?,
+            swap_bytes: bytes("swap_mb", self.swap_mb, 20)?,
+            ephemeral_bytes: bytes("ephemeral_gb", self.ephemeral_gb, 30)?,
+            configdrive_bytes: 0,
+        })
+    }
+}
+
+/// How the disk is partitioned around an image.
+fn partitioning() -> FnSpec {
+    writing(
+        "write_partition_image",
+        "Partitions a disk, writes an image into the root partition, and flushes.",
+    )
+    .required("root_gb", Ty::Integer, "size of the root partition in GiB")
+    .default(
+        "swap_mb",
+        Ty::Integer,
+        0,
+        "size of the swap partition in MiB",
+    )
+    .default(
+        "ephemeral_gb",
+        Ty::Integer,
+        0,
+        "size of the ephemeral partition in GiB",
+    )
+    .default(
+        "ephemeral_format",
+        Ty::Enum(&["ext4", "xfs", "vfat"]),
+        "ext4",
+        "file system of the ephemeral partition",
+    )
+    .default(
+        "preserve_ephemeral",
+        Ty::Boolean,
+        false,
+        "keeps table and ephemeral partition of the last deployment",
+    )
+    .default(
+        "boot_mode",
+        Ty::Enum(&["bios", "uefi"]),
+        "bios",
+        "how the node is started",
+    )
+    .default(
+        "boot_option",
+        Ty::Enum(&["local", "netboot"]),
+        "local",
+        "whether it is started from this disk",
+    )
+    .optional(
+        "disk_label",
+        Ty::Enum(&["gpt", "msdos"]),
+        "else gpt for uefi and large disks, msdos for bios",
+    )
+}
+
+fn partition(registry: &mut Registry, feeds: Feeds) {
+    registry.add(
+        partitioning()
+            .error(
+                Kind::Conflict,
+                "the disk does not have the partitions that are to be preserved",
+            )
+            .error(
+                Kind::NotFound,
+                "the tool that makes the ephemeral file system",
+            )
+            .example("disk.write_partition_image(lun, { image = img, root_gb = 20 }).root_uuid")
+            .run(move |call| {
+                let feeds = feeds.clone();
+                async move {
+                    let args: WritePartition = call.decode()?;
+                    let wanted = PartitionImage {
+                        layout: args.layout()?,
+                        ephemeral_format: args.ephemeral_format,
+                        preserve_ephemeral: args.preserve_ephemeral,
+                        configdrive: load(args.configdrive).await?,
+                        identity: identity(&call),
+                    };
+                    let source = args.image.open().await?;
+                    let options = WriteOptions {
+                        disk_is_zero: args.disk_is_zero,
+                        resume: call.attempt > 1,
+                        feeds,
+                        ..options(&call, "written")
+                    };
+                    let work = async |disk: &Disk| {
+                        write_partition_image(disk, source, &wanted, &options).await
+                    };
+                    let done = with_disk(&call, &args.lun, work).await?;
+                    let more = json!({
+                        "disk_identifier": done.disk_identifier,
+                        "root_uuid": done.root_uuid,
+                        "efi_system_uuid": done.efi_system_uuid,
+                        "partitions": done.partitions,
+                    });
+                    reply(&done.written, more)
+                }
+            }),
+    );
+}
+
+fn reply(written: &Written, more: Value) -> Result<Reply> {
+    let manifest = serde_json::to_string(&written.manifest)
+        .map_err(|e| Error::new(Kind::Internal, "manifest").caused_by(&e))?;
+    let mut value = json!({
+        "virtual_bytes": written.image_bytes,
+        "data_bytes": written.data_bytes,
+        "zero_bytes": written.zero_bytes,
+        "resumed_bytes": written.resumed_bytes,
+        "seconds": written.seconds,
+        "digest": written.manifest.digest(),
+        "manifest": manifest,
+    });
+    if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
+        value.extend(more);
+    }
+    Ok(value.into())
+}
+
+async fn load(path: Option<PathBuf>) -> Result<Vec<u8>> {
+    match path {
+        Some(path) => blocking(move || configdrive::read(&path)).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Names what this call makes on the disk: the same at every replay, another for every run.
+fn identity(call: &Call) -> Uuid {
+    let secret = call.derive("disk identity");
+    let hash = Sha256::digest(secret.expose().as_bytes());
+    let bytes = hash.first_chunk::<16>().copied().unwrap_or_default();
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
 #[derive(Deserialize)]
@@ -141,7 +367,7 @@ fn check(registry: &mut Registry) {
         .required(
             "written",
             Ty::Record(&WRITTEN),
-            "as `disk.write_whole_disk_image` returns it",
+            "as `disk.write_…_image` returns it",
         )
         .returns(
             Ty::Any,
@@ -162,8 +388,8 @@ fn check(registry: &mut Registry) {
             })
             .await?;
             Ok(json!({
-                "bytes": manifest.virtual_bytes,
-                "pieces": manifest.pieces.len(),
+                "bytes": manifest.bytes(),
+                "pieces": manifest.pieces().count(),
                 "digest": manifest.digest(),
             })
             .into()) as Result<Reply>

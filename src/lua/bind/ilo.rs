@@ -18,6 +18,11 @@ const INFO: Record = Record {
     doc: "What an iLO tells about itself and its server.",
     fields: &[
         ("generation", Ty::Integer, "5 for iLO 5"),
+        (
+            "dialect",
+            Ty::Enum(&["redfish", "rest", "ribcl"]),
+            "what is spoken with it",
+        ),
         ("firmware", Ty::String, "its version"),
         ("model", Ty::String, "the server's product name"),
         ("serial", Ty::String, "the server's serial number"),
@@ -32,6 +37,11 @@ const INFO: Record = Record {
         ),
         ("boot_mode", Ty::String, "`uefi` or `legacy`"),
         ("health", Ty::String, "`OK`, `Warning` or `Critical`"),
+        (
+            "media",
+            Ty::List(&Ty::Record(&VMEDIA)),
+            "what the virtual drives hold; URLs are masked",
+        ),
     ],
 };
 

@@ -2,16 +2,20 @@
 
 use super::args::{Text, blocking};
 use super::site::Site;
-use crate::engine::{Call, Class, Reply};
+use crate::config::BootLoadersSection;
+use crate::engine::{Call, Class, Handle, Reply};
 use crate::error::{Error, Kind, Result};
-use crate::image::artifact::Artifact;
-use crate::image::iso::{IsoSpec, Isolinux, Source, make_iso};
+use crate::image::checksum::{Algorithm, Checksum};
+use crate::image::filesystem::{self, FileSystem, identify};
+use crate::image::iso::{Iso, IsoSpec, Source};
+use crate::image::loader::{Grub, Isolinux};
 use crate::image::source::{Format, ImageSource};
 use crate::image::vfat::{VfatSpec, make_vfat};
+use crate::imagecache::{Lease, Origin};
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,19 +37,43 @@ pub(super) const IMAGE: Record = Record {
         ("path", Ty::String, "where it is"),
         ("format", Ty::Enum(&["raw", "qcow2"]), "how it is stored"),
         (
+            "compression",
+            Ty::Enum(&["gz", "xz", "zst"]),
+            "how the file is compressed as a whole, if it is",
+        ),
+        (
+            "kind",
+            Ty::Enum(&["partition", "whole-disk"]),
+            "a file system alone, or a disk with a partition table",
+        ),
+        (
             "virtual_bytes",
             Ty::Integer,
-            "size of the disk it describes",
+            "size of the disk it describes; of a compressed file it is not known",
+        ),
+        (
+            "root_uuid",
+            Ty::String,
+            "partition images: UUID of the file system",
         ),
         ("file_bytes", Ty::Integer, "size of the file"),
-        ("sha256", Ty::String, "hash of the file, if it was checked"),
+        (
+            "sha256",
+            Ty::String,
+            "SHA-256 of the file, if that was checked",
+        ),
+        (
+            "checksum",
+            Ty::String,
+            "what was checked, as `sha512:<hex>`",
+        ),
     ],
 };
 
 pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
     vfat(registry, site);
     iso(registry, site);
-    fetch(registry);
+    fetch(registry, site);
     let remove = site.clone();
     registry.add(
         FnSpec::new(
@@ -163,13 +191,22 @@ fn written(outcome: std::io::Result<()>) -> Result<()> {
 }
 
 #[derive(Deserialize)]
-struct Iso {
+struct MakeIso {
     kernel: PathBuf,
     ramdisk: PathBuf,
     kernel_params: String,
+    root_uuid: Option<String>,
     volume_id: String,
-    isolinux: Option<PathBuf>,
-    ldlinux: Option<PathBuf>,
+    boot: Boot,
+}
+
+/// Which firmware boots the medium.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Boot {
+    Bios,
+    Uefi,
+    Both,
 }
 
 fn iso(registry: &mut Registry, site: &Arc<Site>) {
@@ -184,51 +221,99 @@ fn iso(registry: &mut Registry, site: &Arc<Site>) {
         .required("kernel", Ty::String, "path of the kernel")
         .required("ramdisk", Ty::String, "path of the initial ramdisk")
         .default("kernel_params", Ty::String, "", "the kernel's command line")
-        .default("volume_id", Ty::String, "VMEDIA_BOOT_ISO", "volume name")
         .optional(
-            "isolinux",
+            "root_uuid",
             Ty::String,
-            "path of isolinux.bin; without it no BIOS boots the ISO",
+            "the root file system's UUID, for `root=UUID=…` before `kernel_params`",
         )
-        .optional(
-            "ldlinux",
-            Ty::String,
-            "path of ldlinux.c32, which Syslinux 5 and newer need",
+        .default("volume_id", Ty::String, "VMEDIA_BOOT_ISO", "volume name")
+        .default(
+            "boot",
+            Ty::Enum(&["bios", "uefi", "both"]),
+            "both",
+            "which firmware boots it; `[boot_loaders]` says where the loaders are",
         )
         .returns(
             Ty::Record(&ARTIFACT),
             "the image; equal inputs give equal bytes",
         )
-        .error(Kind::NotFound, "a file is missing")
+        .error(Kind::NotFound, "a file or a boot loader is missing")
+        .error(Kind::Limit, "kernel or ramdisk has 4 GiB or more")
         .example(
             "image.make_iso { kernel = \"/boot/vmlinuz\", ramdisk = \"/boot/initrd.img\" }.path",
         )
         .run(move |call| {
             let site = site.clone();
             async move {
-                let args: Iso = call.decode()?;
+                let args: MakeIso = call.decode()?;
                 let store = site.artifacts()?;
-                let built = blocking(move || build_iso(args, &store)).await?;
+                let spec = iso_spec(args, &site.config().boot_loaders)?;
+                let built = blocking(move || store.put(|out| Iso::plan(&spec)?.write(out))).await?;
                 Reply::of(&built)
             }
         }),
     );
 }
 
-fn build_iso(args: Iso, store: &crate::image::artifact::ArtifactStore) -> Result<Artifact> {
-    let ldlinux = args.ldlinux.map(Source::File);
-    let spec = IsoSpec {
+fn iso_spec(args: MakeIso, loaders: &BootLoadersSection) -> Result<IsoSpec> {
+    let mut kernel_params = args.kernel_params;
+    if let Some(uuid) = args.root_uuid {
+        if uuid.is_empty() || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+            let message = format!("{uuid:?} is not the UUID of a file system");
+            return Err(Error::new(Kind::Invalid, message));
+        }
+        kernel_params = format!("root=UUID={uuid} {kernel_params}");
+    }
+    Ok(IsoSpec {
         volume_id: args.volume_id,
         kernel: Source::File(args.kernel),
         ramdisk: Source::File(args.ramdisk),
-        kernel_params: args.kernel_params,
-        isolinux: args.isolinux.map(|bin| Isolinux {
-            bin: Source::File(bin),
-            ldlinux,
-        }),
+        kernel_params,
+        isolinux: match args.boot {
+            Boot::Bios | Boot::Both => Some(isolinux(loaders)?),
+            Boot::Uefi => None,
+        },
+        grub: match args.boot {
+            Boot::Uefi | Boot::Both => Some(grub(loaders)?),
+            Boot::Bios => None,
+        },
         files: Vec::new(),
+    })
+}
+
+fn isolinux(loaders: &BootLoadersSection) -> Result<Isolinux> {
+    Ok(Isolinux {
+        bin: loader(&loaders.isolinux, "isolinux", "isolinux")?,
+        ldlinux: Some(loader(&loaders.ldlinux, "ldlinux", "syslinux-common")?),
+    })
+}
+
+fn grub(loaders: &BootLoadersSection) -> Result<Grub> {
+    let package = match loaders.shim {
+        Some(_) => "grub-efi-amd64-signed",
+        None => "grub-efi-amd64-bin",
     };
-    store.put(|out| make_iso(&spec, out).map(drop))
+    let shim = loaders.shim.as_ref();
+    Ok(Grub {
+        efi: loader(&loaders.grub, "grub", package)?,
+        shim: shim
+            .map(|path| loader(path, "shim", "shim-signed"))
+            .transpose()?,
+    })
+}
+
+/// A loader's file, which must be there.
+fn loader(path: &Path, key: &str, package: &str) -> Result<Source> {
+    if path.is_file() {
+        return Ok(Source::File(path.to_owned()));
+    }
+    Err(
+        Error::new(Kind::NotFound, format!("the boot loader {key} is missing"))
+            .target(path.display().to_string())
+            .hint(format!(
+                "install Debian's package {package}, or set boot_loaders.{key} in flowrun.toml"
+            )),
+    )
 }
 
 #[derive(Deserialize)]
@@ -238,87 +323,143 @@ struct Fetch {
     format: Option<Format>,
 }
 
-fn fetch(registry: &mut Registry) {
+fn fetch(registry: &mut Registry, site: &Arc<Site>) {
+    let site = site.clone();
     registry.add(
         FnSpec::new(
             "image",
             "fetch",
             Class::Read,
-            "Finds an OS image, checks it, and tells its size.",
+            "Brings an OS image here, by way of the cache unless it is a file, and checks it.",
         )
         .subject(
             "source",
             Ty::String,
-            "path of a raw or qcow2 file, or file:// and the path",
+            "glance://<id or name>, a Glance id, http(s)://…, file://…, or a path",
         )
         .optional(
             "checksum",
             Ty::String,
-            "SHA-256 of the file; checked if given",
+            "SHA-256 or SHA-512 in hex, or md5:<hex>; URLs need one, Glance has its own",
         )
         .optional(
             "format",
             Ty::Enum(&["raw", "qcow2"]),
-            "refuses the other; else content decides",
+            "refuses the other; else Glance or the content decides",
         )
-        .returns(
-            Ty::Record(&IMAGE),
-            "what `disk.write_whole_disk_image` takes",
-        )
-        .error(Kind::NotFound, "there is no such file")
+        .returns(Ty::Record(&IMAGE), "what `disk.write_…_image` takes")
+        .error(Kind::NotFound, "there is no such image")
         .error(Kind::Corrupt, "the checksum is another one")
+        .error(Kind::Limit, "there is no space for it")
         .error(Kind::Refused, "the image points at other files")
         .example("image.fetch(\"/srv/images/debian.qcow2\").virtual_bytes   --> 2147483648")
-        .run(|call| async move {
-            let Fetch {
-                source,
-                checksum,
-                format,
-            } = call.decode()?;
-            let path = PathBuf::from(source.strip_prefix("file://").unwrap_or(&source));
-            if path.to_string_lossy().contains("://") {
-                return Err(Error::new(Kind::Unsupported, "images are read from files")
-                    .target(source)
-                    .hint("download the image first and give its path"));
-            }
-            let looked = blocking(move || {
-                let image = ImageSource::open(&path, format)?;
-                let sha256 = checksum.map(|sum| checked(&path, &sum)).transpose()?;
-                let info = image.info();
-                Ok(json!({
-                    "path": path,
-                    "format": info.format,
-                    "virtual_bytes": info.virtual_bytes,
-                    "file_bytes": info.file_bytes,
-                    "sha256": sha256,
-                }))
-            });
-            Ok(looked.await?.into()) as Result<Reply>
+        .run(move |call| {
+            let site = site.clone();
+            async move { do_fetch(&site, &call).await }
         }),
     );
 }
 
-/// Hashes the file and compares.
-fn checked(path: &Path, wanted: &str) -> Result<String> {
-    let failed = |e: std::io::Error| Error::io(path, "read the image", &e);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = std::io::Read::read(&mut file, &mut buffer).map_err(failed)?;
-        if count == 0 {
-            break;
+async fn do_fetch(site: &Site, call: &Call) -> Result<Reply> {
+    let args: Fetch = call.decode()?;
+    let checksum = args.checksum.as_deref().map(Checksum::parse).transpose()?;
+    let (cache, sources) = site.images()?;
+    let fetched = cache
+        .fetch(&sources, Origin::parse(&args.source)?, checksum)
+        .await?;
+    let told = fetched
+        .record
+        .as_ref()
+        .and_then(|image| image.disk_format.as_deref());
+    let format = args.format.or(match told {
+        Some("raw") => Some(Format::Raw),
+        Some("qcow2") => Some(Format::Qcow2),
+        _ => None,
+    });
+    let path = fetched.path.clone();
+    let (info, file_system) = blocking(move || {
+        let image = ImageSource::open(&path, format)?;
+        Ok((image.info().clone(), alone(&image)?))
+    })
+    .await?;
+    let sha256 = fetched.checksum.as_ref();
+    let sha256 = sha256.filter(|sum| sum.algorithm == Algorithm::Sha256);
+    let reply = json!({
+        "path": fetched.path,
+        "format": info.format,
+        "compression": info.compression,
+        "kind": if file_system.is_some() { "partition" } else { "whole-disk" },
+        "root_uuid": file_system.and_then(|found| found.uuid),
+        "virtual_bytes": info.virtual_bytes,
+        "file_bytes": info.file_bytes,
+        "sha256": sha256.map(|sum| &sum.hex),
+        "checksum": fetched.checksum.as_ref().map(ToString::to_string),
+    });
+    if let Some(lease) = fetched.lease {
+        let name = format!("image {}", lease.path.display());
+        call.run.share(&name, Arc::new(InUse(lease)));
+    }
+    Ok(reply.into())
+}
+
+/// The file system that an image is, if it is one and not a disk.
+fn alone(image: &ImageSource) -> Result<Option<FileSystem>> {
+    let head = image.head(filesystem::HEAD_BYTES)?;
+    let is_gpt = head.get(512..520) == Some(b"EFI PART");
+    Ok(identify(&head).filter(|_| !is_gpt))
+}
+
+/// An image of the cache, for as long as the run lasts.
+#[derive(Debug)]
+struct InUse(#[expect(dead_code, reason = "it is held")] Lease);
+
+impl Handle for InUse {
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(boot: Boot, root_uuid: Option<&str>) -> MakeIso {
+        MakeIso {
+            kernel: "k".into(),
+            ramdisk: "r".into(),
+            kernel_params: "ro".to_owned(),
+            root_uuid: root_uuid.map(str::to_owned),
+            volume_id: "V".to_owned(),
+            boot,
         }
-        hash.update(buffer.get(..count).unwrap_or_default());
     }
-    let found = hex::encode(hash.finalize());
-    if found.eq_ignore_ascii_case(wanted) {
-        return Ok(found);
+
+    #[test]
+    fn a_missing_loader_is_named_with_its_package() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = |name: &str| folder.path().join(name);
+        let mut loaders = BootLoadersSection {
+            isolinux: missing("isolinux.bin"),
+            ldlinux: missing("ldlinux.c32"),
+            grub: missing("gcdx64.efi"),
+            shim: None,
+        };
+        for (boot, shim, package) in [
+            (Boot::Bios, None, "isolinux"),
+            (Boot::Uefi, None, "grub-efi-amd64-bin"),
+            (Boot::Uefi, Some(missing("shim")), "grub-efi-amd64-signed"),
+        ] {
+            loaders.shim = shim;
+            let error = iso_spec(args(boot, None), &loaders).unwrap_err();
+            assert_eq!(error.kind(), Kind::NotFound);
+            assert!(error.advice().unwrap().contains(package), "{error:?}");
+        }
+        std::fs::write(&loaders.grub, "efi").unwrap();
+        loaders.shim = None;
+        let spec = iso_spec(args(Boot::Uefi, Some("1BE2-6C0B")), &loaders).unwrap();
+        assert_eq!(spec.kernel_params, "root=UUID=1BE2-6C0B ro");
+        assert!(spec.grub.is_some() && spec.isolinux.is_none());
+        let error = iso_spec(args(Boot::Uefi, Some("x y")), &loaders).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
     }
-    Err(Error::new(
-        Kind::Corrupt,
-        format!("the image's SHA-256 is {found}, not {wanted}"),
-    )
-    .target(path.display().to_string())
-    .hint("fetch the image again, or correct image_checksum"))
 }

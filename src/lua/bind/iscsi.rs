@@ -51,6 +51,10 @@ impl Lun for Disk {
         Box::pin(async move { Ok(self.0.write_zeroes(lba, blocks).await?) })
     }
 
+    fn zeroes_are_cheap(&self) -> bool {
+        self.0.lun_info().unmap_zeroes
+    }
+
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move { Ok(self.0.flush().await?) })
     }

@@ -5,11 +5,14 @@ mod args;
 mod config;
 mod data;
 mod disk;
+mod glance;
 mod http;
 mod ilo;
 mod image;
 mod iscsi;
+mod keystone;
 mod log;
+mod openstack;
 mod ramdisk;
 mod site;
 mod swift;
@@ -27,10 +30,12 @@ pub fn registry(site: &Arc<Site>) -> Registry {
     let mut registry = data_only();
     config::register(&mut registry, site);
     disk::register(&mut registry);
+    glance::register(&mut registry, site);
     http::register(&mut registry, site);
     ilo::register(&mut registry, site);
     image::register(&mut registry, site);
     iscsi::register(&mut registry);
+    keystone::register(&mut registry, site);
     ramdisk::register(&mut registry, site);
     swift::register(&mut registry, site);
     registry

@@ -1,17 +1,17 @@
 //! What primitives reach: configuration, nodes, clients.
 
-use crate::config::{Config, Node, SwiftSection};
+use super::openstack::Clients;
+use crate::config::{Config, DriverInfo, Node};
 use crate::engine::{Call, Handle};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::http::Trust;
 use crate::ilo::{Ilo, IloOptions};
 use crate::image::artifact::ArtifactStore;
-use crate::openstack::swift::{Swift, SwiftAuth, SwiftOptions};
 use crate::secret::Secret;
 use futures_util::future::BoxFuture;
 use std::any::Any;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Deadline of one request to an iLO; they are slow.
@@ -21,7 +21,7 @@ const ILO_REQUEST: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Site {
     config: Config,
-    swift: OnceLock<Swift>,
+    clients: Clients,
 }
 
 impl Site {
@@ -30,7 +30,7 @@ impl Site {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            swift: OnceLock::new(),
+            clients: Clients::default(),
         }
     }
 
@@ -48,17 +48,8 @@ impl Site {
         ArtifactStore::open(&self.config.state_dir().join("artifacts"))
     }
 
-    /// The client of the object store, made at first use.
-    pub(super) fn swift(&self) -> Result<&Swift> {
-        if let Some(swift) = self.swift.get() {
-            return Ok(swift);
-        }
-        let section = self.config.swift.as_ref().ok_or_else(|| {
-            Error::new(Kind::Invalid, "no object store is configured")
-                .hint("add [swift] with auth_url, user and key to flowrun.toml, or use --lab")
-        })?;
-        let swift = Swift::new(swift_options(section)?)?;
-        Ok(self.swift.get_or_init(|| swift))
+    pub(super) fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// The node's iLO. One session serves all calls of a run and is closed at its end.
@@ -70,18 +61,11 @@ impl Site {
             return Ok(session.0.clone());
         }
         let info = &self.node(name)?.driver_info;
-        let trust = match (&info.ilo_ca_file, info.ilo_insecure) {
-            (_, true) => {
-                call.run.log(
-                    "warn",
-                    "",
-                    &format!("the iLO of {name} is not verified (ilo_insecure)"),
-                );
-                Trust::Insecure
-            }
-            (Some(path), false) => Trust::Ca(read_text(path)?),
-            (None, false) => Trust::System,
-        };
+        let trust = ilo_trust(info)?;
+        if matches!(trust, Trust::Insecure) {
+            let warning = format!("the iLO of {name} is not verified (ilo_insecure)");
+            call.run.log("warn", "", &warning);
+        }
         let password = std::fs::read_to_string(&info.ilo_password_file)
             .map_err(|e| Error::io(&info.ilo_password_file, "read the iLO password", &e))?;
         let address = &info.ilo_address;
@@ -102,6 +86,24 @@ impl Site {
         end_left_sessions(call, &ilo, shared).await?;
         Ok(ilo)
     }
+}
+
+/// Whom the operator trusts to be the iLO of a node; the narrowest word counts.
+fn ilo_trust(info: &DriverInfo) -> Result<Trust> {
+    Ok(match info {
+        DriverInfo {
+            ilo_fingerprint: Some(fingerprint),
+            ..
+        } => Trust::Pinned(fingerprint.parse()?),
+        DriverInfo {
+            ilo_insecure: true, ..
+        } => Trust::Insecure,
+        DriverInfo {
+            ilo_ca_file: Some(path),
+            ..
+        } => Trust::Ca(read_text(path)?),
+        _ => Trust::System,
+    })
 }
 
 /// An iLO has few sessions: those of owners that died are deleted by their successor.
@@ -133,26 +135,6 @@ impl Handle for IloSession {
             }
         })
     }
-}
-
-fn swift_options(section: &SwiftSection) -> Result<SwiftOptions> {
-    let trust = match &section.ca_file {
-        Some(path) => Trust::Ca(read_text(path)?),
-        None => Trust::System,
-    };
-    let auth = SwiftAuth::V1 {
-        auth_url: section.auth_url.clone(),
-        user: section.user.clone(),
-        key: section.key.read()?,
-    };
-    let temp_url_key = section
-        .temp_url_key
-        .as_ref()
-        .map(crate::config::SecretSource::read);
-    Ok(SwiftOptions {
-        temp_url_key: temp_url_key.transpose()?,
-        ..SwiftOptions::new(auth, trust)
-    })
 }
 
 pub(super) fn read_text(path: &Path) -> Result<String> {

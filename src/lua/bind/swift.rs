@@ -1,6 +1,7 @@
 //! `swift`: objects and temporary URLs.
 
 use super::args::{Seconds, Text};
+use super::openstack::Credentials;
 use super::site::Site;
 use crate::engine::{Call, Class, LiveValue, Reply};
 use crate::error::{Error, Kind, Result};
@@ -18,7 +19,7 @@ const UPLOADED: Record = Record {
         (
             "etag",
             Ty::String,
-            "MD5 of the bytes, confirmed by the store",
+            "MD5 of the bytes, confirmed by the store; of the segments' MD5s if there are such",
         ),
         ("bytes", Ty::Integer, "its size"),
     ],
@@ -29,7 +30,11 @@ const INFO: Record = Record {
     doc: "What is known of an object.",
     fields: &[
         ("bytes", Ty::Integer, "its size"),
-        ("etag", Ty::String, "MD5 of its bytes"),
+        (
+            "etag",
+            Ty::String,
+            "MD5 of its bytes, unless it is segmented",
+        ),
         ("content_type", Ty::String, "its media type"),
         (
             "delete_at",
@@ -40,8 +45,12 @@ const INFO: Record = Record {
 };
 
 fn spec(name: &'static str, class: Class, summary: &'static str) -> FnSpec {
-    FnSpec::new("swift", name, class, summary)
-        .subject("container", Ty::String, "the container")
+    let spec = FnSpec::new("swift", name, class, summary).subject(
+        "container",
+        Ty::String,
+        "the container",
+    );
+    Credentials::options(spec)
         .error(Kind::Auth, "the store does not accept user or key")
         .error(Kind::Unreachable, "the store does not answer")
 }
@@ -54,6 +63,8 @@ fn object(spec: FnSpec) -> FnSpec {
 struct Object {
     container: String,
     name: String,
+    #[serde(flatten)]
+    by: Credentials,
 }
 
 pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
@@ -74,6 +85,10 @@ struct Upload {
     metadata: Metadata,
     content_type: Option<String>,
     create_container: bool,
+    read_acl: Option<String>,
+    segment_size: Option<u64>,
+    #[serde(flatten)]
+    by: Credentials,
 }
 
 fn upload(registry: &mut Registry, site: &Arc<Site>) {
@@ -107,6 +122,16 @@ fn upload(registry: &mut Registry, site: &Arc<Site>) {
             true,
             "creates the container if needed",
         )
+        .optional(
+            "read_acl",
+            Ty::String,
+            "who may read that container (`.r:*`); temporary URLs need none",
+        )
+        .optional(
+            "segment_size",
+            Ty::Size,
+            "sends a larger file as segments, several at once; default: only over the store's limit",
+        )
         .returns(Ty::Record(&UPLOADED), "what the store has now")
         .error(
             Kind::Corrupt,
@@ -134,9 +159,12 @@ async fn do_upload(site: &Site, call: &Call) -> Result<Reply> {
         metadata: args.metadata,
         content_type: args.content_type,
         create_container: args.create_container,
+        read_acl: args.read_acl,
+        segment_bytes: args.segment_size,
     };
     let done = site
-        .swift()?
+        .swift_as(call, args.by)
+        .await?
         .upload(&args.container, &args.name, body, options)
         .await?;
     Ok(json!({ "etag": done.etag, "bytes": done.bytes }).into())
@@ -147,6 +175,8 @@ struct Download {
     container: String,
     name: String,
     file: PathBuf,
+    #[serde(flatten)]
+    by: Credentials,
 }
 
 #[derive(Deserialize)]
@@ -154,6 +184,8 @@ struct List {
     container: String,
     prefix: Option<String>,
     limit: Option<usize>,
+    #[serde(flatten)]
+    by: Credentials,
 }
 
 fn look(registry: &mut Registry, site: &Arc<Site>) {
@@ -169,8 +201,16 @@ fn look(registry: &mut Registry, site: &Arc<Site>) {
         .run(move |call| {
             let site = head.clone();
             async move {
-                let Object { container, name } = call.decode()?;
-                let found = site.swift()?.head(&container, &name).await?;
+                let Object {
+                    container,
+                    name,
+                    by,
+                } = call.decode()?;
+                let found = site
+                    .swift_as(&call, by)
+                    .await?
+                    .head(&container, &name)
+                    .await?;
                 let value = found.map_or(Value::Null, |info| {
                     json!({
                         "bytes": info.bytes,
@@ -198,13 +238,18 @@ fn look(registry: &mut Registry, site: &Arc<Site>) {
                         container,
                         prefix,
                         limit,
+                        by,
                     } = call.decode()?;
                     let options = ListOptions {
                         prefix,
                         limit,
                         ..ListOptions::default()
                     };
-                    let rows = site.swift()?.list(&container, options).await?;
+                    let rows = site
+                        .swift_as(&call, by)
+                        .await?
+                        .list(&container, options)
+                        .await?;
                     let names: Vec<&str> = rows.iter().map(|row| row.name()).collect();
                     Reply::of(&names)
                 }
@@ -233,8 +278,13 @@ fn download(registry: &mut Registry, site: &Arc<Site>) {
                     container,
                     name,
                     file,
+                    by,
                 } = call.decode()?;
-                let done = site.swift()?.download(&container, &name, &file).await?;
+                let done = site
+                    .swift_as(&call, by)
+                    .await?
+                    .download(&container, &name, &file)
+                    .await?;
                 Ok(Value::from(done.bytes).into())
             }
         }),
@@ -246,6 +296,8 @@ struct SetMetadata {
     container: String,
     name: String,
     metadata: Metadata,
+    #[serde(flatten)]
+    by: Credentials,
 }
 
 fn change(registry: &mut Registry, site: &Arc<Site>) {
@@ -257,8 +309,18 @@ fn change(registry: &mut Registry, site: &Arc<Site>) {
             .run(move |call| {
                 let site = delete.clone();
                 async move {
-                    let Object { container, name } = call.decode()?;
-                    Ok(Value::from(site.swift()?.delete(&container, &name).await?).into())
+                    let Object {
+                        container,
+                        name,
+                        by,
+                    } = call.decode()?;
+                    Ok(Value::from(
+                        site.swift_as(&call, by)
+                            .await?
+                            .delete(&container, &name)
+                            .await?,
+                    )
+                    .into())
                 }
             }),
     );
@@ -283,12 +345,14 @@ fn change(registry: &mut Registry, site: &Arc<Site>) {
                     container,
                     name,
                     metadata,
+                    by,
                 } = call.decode()?;
                 let changes = metadata
                     .into_iter()
                     .map(|(name, value)| (name, Some(value)))
                     .collect();
-                site.swift()?
+                site.swift_as(&call, by)
+                    .await?
                     .set_metadata(&container, &name, &changes)
                     .await?;
                 Ok(Reply::default())
@@ -303,6 +367,8 @@ struct TempUrl {
     name: String,
     ttl: Option<Seconds>,
     filename: Option<String>,
+    #[serde(flatten)]
+    by: Credentials,
 }
 
 fn temp_url(registry: &mut Registry, site: &Arc<Site>) {
@@ -327,7 +393,10 @@ fn temp_url(registry: &mut Registry, site: &Arc<Site>) {
             Ty::Live("secret"),
             "the URL; a run that is resumed gets a fresh one",
         )
-        .error(Kind::NotFound, "the account has no temporary-URL key")
+        .error(
+            Kind::NotFound,
+            "neither configuration, account nor container have a temporary-URL key",
+        )
         .example("local url = swift.temp_url(\"c\", { name = \"floppy\", ttl = \"15m\" })")
         .run(move |call| {
             let site = site.clone();
@@ -341,7 +410,8 @@ fn temp_url(registry: &mut Registry, site: &Arc<Site>) {
                     ..TempUrlOptions::default()
                 };
                 let url = site
-                    .swift()?
+                    .swift_as(&call, args.by)
+                    .await?
                     .temp_url(&args.container, &args.name, options)
                     .await?;
                 let mut reply = Reply::default();

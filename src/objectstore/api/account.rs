@@ -1,7 +1,7 @@
 //! The account, and what the server says of itself.
 
 use super::container::{Rows, rows};
-use super::temp_url::{DIGESTS, METHODS};
+use super::temp_url::{METHODS, digests};
 use super::{Answer, Refusal, empty, method_not_allowed, set, timestamp};
 use crate::clock;
 use crate::objectstore::Store;
@@ -34,7 +34,7 @@ pub(super) fn info(store: &Store, method: &Method) -> Answer {
             "account_listing_limit": listing::LIMIT,
             "container_listing_limit": listing::LIMIT,
         },
-        "tempurl": { "methods": METHODS, "allowed_digests": DIGESTS },
+        "tempurl": { "methods": METHODS, "allowed_digests": digests(store) },
     });
     Ok(Json(info).into_response())
 }

@@ -7,13 +7,23 @@ use crate::objectstore::listing::Params;
 use crate::objectstore::range::http_date;
 use crate::openstack::temp_url::{Claim, Digest, quote_path};
 use crate::secret::Secret;
+use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{Method, header};
 use axum::response::Response;
+use std::net::{IpAddr, SocketAddr};
 use std::time::UNIX_EPOCH;
 
-/// The digests that are accepted, as `/info` lists them. SHA-1 is not: Swift gave it up in 2.30.
-pub(super) const DIGESTS: [&str; 2] = ["sha256", "sha512"];
+/// The digests that are accepted, as `/info` lists them. SHA-1 only where the site asks for it:
+/// Swift gave it up in 2.30.
+pub(super) fn digests(store: &Store) -> &'static [&'static str] {
+    if store.options.sha1_temp_urls {
+        &["sha1", "sha256", "sha512"]
+    } else {
+        &["sha256", "sha512"]
+    }
+}
+
 /// What may be signed. A HEAD is allowed by the signature of any of them.
 pub(super) const METHODS: [&str; 3] = ["GET", "HEAD", "PUT"];
 
@@ -48,7 +58,7 @@ pub(super) fn check(
 fn verify(store: &Store, parts: &Parts, params: &Params, place: &Place) -> Option<Grant> {
     let value = |name| params.get(name).ok().flatten();
     let claim = Claim::parse(value("temp_url_sig")?)?;
-    if claim.digest() == Digest::Sha1 {
+    if claim.digest() == Digest::Sha1 && !store.options.sha1_temp_urls {
         return None;
     }
     let expires = expiry(value("temp_url_expires")?)?;
@@ -56,7 +66,20 @@ fn verify(store: &Store, parts: &Parts, params: &Params, place: &Place) -> Optio
         return None;
     }
     let (container, object) = (place.container.as_ref()?, place.object.as_ref()?);
-    let path = format!("/v1/{}/{container}/{object}", place.account);
+    let path = match value("temp_url_prefix") {
+        Some(prefix) if object.starts_with(prefix) => {
+            format!("prefix:/v1/{}/{container}/{prefix}", place.account)
+        }
+        Some(_) => return None,
+        None => format!("/v1/{}/{container}/{object}", place.account),
+    };
+    let ip_range = value("temp_url_ip_range");
+    if let Some(range) = ip_range {
+        let ConnectInfo(peer): ConnectInfo<SocketAddr> = *parts.extensions.get()?;
+        if !contains(range, peer.ip())? {
+            return None;
+        }
+    }
     let methods: &[&str] = match parts.method.as_str() {
         "GET" => &["GET"],
         "HEAD" => &METHODS,
@@ -66,7 +89,7 @@ fn verify(store: &Store, parts: &Parts, params: &Params, place: &Place) -> Optio
     let holds = keys(store, container).iter().any(|key| {
         methods
             .iter()
-            .any(|method| claim.verify(key, method, &path, expires))
+            .any(|method| claim.verify(key, ip_range, method, &path, expires))
     });
     holds.then(|| Grant {
         expires,
@@ -75,6 +98,26 @@ fn verify(store: &Store, parts: &Parts, params: &Params, place: &Place) -> Optio
             .map(str::to_owned),
         inline: params.has("inline"),
     })
+}
+
+/// Whether an address lies in a network (`10.0.0.0/24`, or a single address).
+fn contains(range: &str, address: IpAddr) -> Option<bool> {
+    let (network, bits) = match range.split_once('/') {
+        Some((network, bits)) => (network, Some(bits.parse::<u32>().ok()?)),
+        None => (range, None),
+    };
+    let wide = |address: IpAddr| match address {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    let (network, most) = wide(network.parse().ok()?);
+    let (address, of) = wide(address.to_canonical());
+    let bits = bits.unwrap_or(most);
+    if bits > most {
+        return None;
+    }
+    let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+    Some(most == of && (network ^ address) & mask == 0)
 }
 
 /// The expiry in Unix seconds, as a number or as Swift's form of ISO 8601.
@@ -168,6 +211,26 @@ mod tests {
             disposition("attachment", "grün\"/x.iso"),
             "attachment; filename=\"gr%C3%BCn%22/x.iso\"; filename*=UTF-8''gr%C3%BCn%22/x.iso"
         );
+    }
+
+    #[test]
+    fn networks_contain_their_addresses() {
+        let within = |range, address: &str| contains(range, address.parse().unwrap());
+        for (range, address, expected) in [
+            ("10.1.2.0/24", "10.1.2.255", true),
+            ("10.1.2.0/24", "10.1.3.0", false),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3", "10.1.2.4", false),
+            ("10.1.2.3", "::ffff:10.1.2.3", true),
+            ("0.0.0.0/0", "10.1.2.3", true),
+            ("0.0.0.0/0", "fe80::1", false),
+            ("fe80::/10", "fe80::1", true),
+        ] {
+            assert_eq!(within(range, address), Some(expected), "{range} {address}");
+        }
+        for range in ["", "10.1.2.0/33", "10.1.2/24", "a/1", "10.1.2.3/"] {
+            assert_eq!(within(range, "10.1.2.3"), None, "{range}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Listings, page by page.
 
-use super::answer::{self, refused};
-use super::{Doing, Swift, check_container};
+use super::{Doing, SERVICE, Swift, check_container};
 use crate::error::{Error, Kind, Result};
+use crate::openstack::answer::{self, refused};
 use crate::openstack::temp_url::{quote_path, quote_query};
 use serde::Deserialize;
 use serde_json::Value;
@@ -155,12 +155,14 @@ impl Swift {
             .call(doing, |client, session| client.get(session.url(&query)))
             .await?;
         if !response.status().is_success() {
-            return Err(doing.name(refused(response).await));
+            return Err(doing.name(refused(SERVICE, response).await));
         }
         if response.status() == reqwest::StatusCode::NO_CONTENT {
             return Ok(Vec::new());
         }
-        let page = answer::json(response).await.map_err(|e| doing.name(e))?;
+        let page = answer::json(SERVICE, response)
+            .await
+            .map_err(|e| doing.name(e))?;
         entries(page).map_err(|e| doing.name(e))
     }
 }

@@ -38,6 +38,8 @@ pub struct ObjectInfo {
     pub metadata: Metadata,
     /// Whether it is made of segments; then the ETag is not the MD5 of its bytes.
     pub segmented: bool,
+    /// Whether a manifest lists the segments, as [`Swift::upload`](super::Swift::upload) makes it.
+    pub(super) has_manifest: bool,
     standing: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -63,6 +65,7 @@ impl ObjectInfo {
             segmented: ["x-static-large-object", "x-object-manifest"]
                 .iter()
                 .any(|name| headers.contains_key(*name)),
+            has_manifest: headers.contains_key("x-static-large-object"),
             standing: standing.map(|(n, v)| (n.clone(), v.clone())).collect(),
         }
     }

@@ -15,31 +15,39 @@
 //! # Ok(()) }
 //! ```
 
-mod answer;
 mod download;
+mod info;
 mod listing;
 mod metadata;
+mod segments;
 mod session;
+mod signing;
 mod upload;
 
 pub use download::Downloaded;
 pub use listing::{Entry, ListOptions};
 pub use metadata::{Metadata, ObjectInfo};
 pub use session::SwiftAuth;
+pub use signing::KeyOwner;
 pub use upload::{Body, UploadOptions, Uploaded};
 
-use super::temp_url::{self, Digest, quote_path};
+use super::answer::refused;
+use super::temp_url::quote_path;
 use crate::backoff::Backoff;
-use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::http::attempt::Doing;
+use crate::http::download::Pace;
 use crate::http::{self, Trust};
 use crate::secret::Secret;
-use answer::refused;
+use info::Info;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use session::{Session, SessionCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
+
+const SERVICE: &str = "the object store";
 
 /// How to reach an object store.
 #[derive(Debug, Clone)]
@@ -48,8 +56,12 @@ pub struct SwiftOptions {
     pub auth: SwiftAuth,
     /// Whose certificates are accepted.
     pub trust: Trust,
-    /// Signs temporary URLs; absent: the key that the account tells.
+    /// Works in this account instead of the user's own (`AUTH_…`); for resellers' admins.
+    pub account: Option<String>,
+    /// Signs temporary URLs; absent: the key that the account or the container tells.
     pub temp_url_key: Option<Secret>,
+    /// Sets the key there before it is used, if it is not there already.
+    pub set_temp_url_key: Option<KeyOwner>,
     /// Deadline of a request that carries no object.
     pub request_timeout: Duration,
     /// How long a transfer may make no progress.
@@ -67,7 +79,9 @@ impl SwiftOptions {
         Self {
             auth,
             trust,
+            account: None,
             temp_url_key: None,
+            set_temp_url_key: None,
             request_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(120),
             slowest_transfer: 256 << 10,
@@ -109,20 +123,11 @@ pub struct Swift {
     options: SwiftOptions,
     client: Client,
     session: SessionCell,
-    digest: OnceCell<Digest>,
-}
-
-/// What is being done, for errors.
-#[derive(Debug, Clone, Copy)]
-struct Doing<'a> {
-    op: &'static str,
-    target: &'a str,
-}
-
-impl Doing<'_> {
-    fn name(self, error: Error) -> Error {
-        error.op(self.op).target(self.target)
-    }
+    info: OnceCell<Info>,
+    /// Containers, or nothing for the account, that have the configured key.
+    keys_set: Mutex<BTreeSet<String>>,
+    /// Seconds that the server's clock is ahead of ours.
+    clock_ahead: AtomicI64,
 }
 
 impl Swift {
@@ -135,8 +140,18 @@ impl Swift {
             client: http::client(&options.trust, options.request_timeout)?,
             options,
             session: SessionCell::default(),
-            digest: OnceCell::new(),
+            info: OnceCell::new(),
+            keys_set: Mutex::default(),
+            clock_ahead: AtomicI64::new(0),
         })
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            answer: self.options.request_timeout,
+            stall: self.options.stall_timeout,
+            slowest: self.options.slowest_transfer,
+        }
     }
 
     /// Asks what is known of an object; `None` if there is no such object or container.
@@ -154,7 +169,7 @@ impl Swift {
         match response.status() {
             status if status.is_success() => Ok(Some(ObjectInfo::read(response.headers()))),
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(doing.name(refused(response).await)),
+            _ => Err(doing.name(refused(SERVICE, response).await)),
         }
     }
 
@@ -192,129 +207,57 @@ impl Swift {
             })
             .await?;
         if !response.status().is_success() {
-            return Err(doing.name(refused(response).await));
+            return Err(doing.name(refused(SERVICE, response).await));
         }
         Ok(info.metadata)
     }
 
-    /// Deletes an object and says whether it was there. When an answer got lost and the request
-    /// was repeated, `false` may mean that the first one did it.
+    /// Deletes an object with its segments and says whether it was there. When an answer got lost
+    /// and the request was repeated, `false` may mean that the first one did it.
     ///
     /// # Errors
     /// As any request.
     pub async fn delete(&self, container: &str, object: &str) -> Result<bool> {
         let path = ObjectPath::new(container, object)?;
         let doing = path.doing("swift.delete");
+        let segments = self.segments_of(doing, &path).await?;
         let response = self
             .call(doing, |client, session| {
                 client.delete(session.url(&path.quoted))
             })
             .await?;
         match response.status() {
-            status if status.is_success() => Ok(true),
+            status if status.is_success() => {
+                self.delete_segments(doing, segments).await?;
+                Ok(true)
+            }
             StatusCode::NOT_FOUND => Ok(false),
-            _ => Err(doing.name(refused(response).await)),
+            _ => Err(doing.name(refused(SERVICE, response).await)),
         }
     }
 
-    /// Signs a URL with which anybody may do one thing with one object for a while. The object
-    /// need not exist.
-    ///
-    /// # Errors
-    /// `unsupported` if the server has no temporary URLs; `not_found` if neither the options nor
-    /// the account have a key.
-    pub async fn temp_url(
-        &self,
-        container: &str,
-        object: &str,
-        options: TempUrlOptions,
-    ) -> Result<Secret> {
-        let path = ObjectPath::new(container, object)?;
-        let doing = path.doing("swift.temp_url");
-        let digest = self
-            .digest
-            .get_or_try_init(|| self.ask_digest(doing))
-            .await?;
-        let key = match &self.options.temp_url_key {
-            Some(key) => key.clone(),
-            None => self.ask_temp_url_key(doing).await?,
-        };
-        let session = self.session(doing).await?;
-        let expires = clock::unix_seconds().saturating_add(options.ttl.as_secs());
-        temp_url::url(
-            session.storage_url(),
-            &path.plain,
-            options.method.as_str(),
-            expires,
-            options.filename.as_deref(),
-            (*digest, &key),
-        )
-        .map_err(|e| doing.name(e))
-    }
-
-    /// Chooses the digest for temporary URLs from what the server says of itself.
-    async fn ask_digest(&self, doing: Doing<'_>) -> Result<Digest> {
-        let response = self
-            .call(doing, |client, session| client.get(session.info_url()))
-            .await?;
-        match response.status() {
-            status if status.is_success() => {}
-            // Some sites hide it. Swift's default since 2.30 allows SHA-256.
-            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => return Ok(Digest::Sha256),
-            _ => return Err(doing.name(refused(response).await)),
-        }
-        let info = answer::json(response).await.map_err(|e| doing.name(e))?;
-        answer::digest(&info).ok_or_else(|| {
-            doing.name(
-                Error::new(
-                    Kind::Unsupported,
-                    "the object store offers no usable temporary URLs",
-                )
-                .hint("enable Swift's tempurl middleware with sha256 among its digests"),
-            )
-        })
-    }
-
-    async fn ask_temp_url_key(&self, doing: Doing<'_>) -> Result<Secret> {
-        let response = self
-            .call(doing, |client, session| client.head(session.url("")))
-            .await?;
-        if !response.status().is_success() {
-            return Err(doing.name(refused(response).await));
-        }
-        let names = [
-            "x-account-meta-temp-url-key",
-            "x-account-meta-temp-url-key-2",
-        ];
-        let key = names
-            .iter()
-            .find_map(|name| response.headers().get(*name)?.to_str().ok());
-        key.filter(|key| !key.is_empty())
-            .map(Secret::new)
-            .ok_or_else(|| {
-                doing.name(
-                    Error::new(Kind::NotFound, "the account has no temporary URL key")
-                        .hint("swift post -m Temp-URL-Key:<key>, or configure the key"),
-                )
-            })
-    }
-
-    /// Makes sure that the container is there.
-    async fn create_container(&self, container: &str) -> Result<()> {
+    /// Makes sure that the container is there. With a `read_acl` (`.r:*`, `project:user`), as
+    /// Swift spells it, others may read it; temporary URLs need none.
+    async fn create_container(&self, container: &str, read_acl: Option<&str>) -> Result<()> {
         let doing = Doing {
             op: "swift.create_container",
             target: container,
         };
+        check_container(container)?;
         let quoted = quote_path(container);
         let response = self
             .call(doing, |client, session| {
-                client.put(session.url(&quoted)).body("")
+                let request = client.put(session.url(&quoted)).body("");
+                match read_acl {
+                    Some(acl) => request.header("x-container-read", acl),
+                    None => request,
+                }
             })
             .await?;
         if response.status().is_success() {
             return Ok(());
         }
-        Err(doing.name(refused(response).await))
+        Err(doing.name(refused(SERVICE, response).await))
     }
 
     /// Sends a request with the token, again after transient failures, and once with a new token.

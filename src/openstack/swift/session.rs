@@ -1,14 +1,22 @@
 //! The token: where it comes from, how long it is used, and what is tried again.
 
-use super::answer::{later, refused};
-use super::{Doing, Swift};
+use super::{Doing, SERVICE, Swift};
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::http;
+use crate::http::attempt::Tries;
+use crate::openstack::answer::{later, refused};
+use crate::openstack::keystone::{Keystone, Token};
 use crate::secret::Secret;
 use reqwest::{Client, Response, StatusCode, header::HeaderValue};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::UNIX_EPOCH;
 use tokio::sync::Mutex;
+
+/// A clock that is so many seconds off is told of: expiry times may be wrong.
+const NOTABLE_SKEW: i64 = 30;
 
 /// Where a token comes from.
 #[derive(Debug, Clone)]
@@ -23,6 +31,8 @@ pub enum SwiftAuth {
         /// The user's key.
         key: Secret,
     },
+    /// Keystone, whose catalogue has the address too.
+    Keystone(Arc<Keystone>),
 }
 
 /// A token and the URL of the account that it opens.
@@ -31,16 +41,23 @@ pub(super) struct Session {
     token: HeaderValue,
     /// Without a slash at its end.
     storage_url: String,
+    /// What to give back when the token is refused.
+    keystone: Option<Arc<Token>>,
 }
 
 impl Session {
-    fn new(token: &str, storage_url: &str) -> Option<Self> {
-        let mut token = HeaderValue::try_from(token).ok()?;
+    fn new(mut token: HeaderValue, storage_url: &str, account: Option<&str>) -> Self {
         token.set_sensitive(true);
-        Some(Self {
+        let mut storage_url = storage_url.trim_end_matches('/').to_owned();
+        if let (Some(account), Some(at)) = (account, storage_url.rfind('/')) {
+            storage_url.truncate(at + 1);
+            storage_url.push_str(account);
+        }
+        Self {
             token,
-            storage_url: storage_url.trim_end_matches('/').to_owned(),
-        })
+            storage_url,
+            keystone: None,
+        }
     }
 
     pub(super) fn token(&self) -> HeaderValue {
@@ -72,6 +89,11 @@ pub(super) struct SessionCell(Mutex<Option<Arc<Session>>>);
 
 impl Swift {
     pub(super) async fn session(&self, doing: Doing<'_>) -> Result<Arc<Session>> {
+        if let SwiftAuth::Keystone(keystone) = &self.options.auth {
+            // It holds its token itself, and knows when to renew it.
+            let session = self.keystone_session(keystone).await;
+            return session.map(Arc::new).map_err(|e| doing.name(e));
+        }
         let mut held = self.session.0.lock().await;
         if let Some(session) = &*held {
             return Ok(Arc::clone(session));
@@ -81,8 +103,26 @@ impl Swift {
         Ok(session)
     }
 
+    async fn keystone_session(&self, keystone: &Keystone) -> Result<Session> {
+        let token = keystone.token().await?;
+        let storage_url = keystone.endpoint(&token, "object-store")?;
+        Ok(Session {
+            keystone: Some(Arc::clone(&token)),
+            ..Session::new(token.header(), &storage_url, self.account())
+        })
+    }
+
+    fn account(&self) -> Option<&str> {
+        self.options.account.as_deref()
+    }
+
     /// Gives up a session that was refused, unless somebody did so already.
     async fn forget(&self, refused: &Arc<Session>) {
+        if let (SwiftAuth::Keystone(keystone), Some(token)) =
+            (&self.options.auth, &refused.keystone)
+        {
+            return keystone.renew(token).await;
+        }
         let mut held = self.session.0.lock().await;
         if held
             .as_ref()
@@ -103,10 +143,14 @@ impl Swift {
         F: Future<Output = Result<Response>>,
     {
         let mut renewed = false;
-        let mut tries = 1;
+        let mut tries = self.tries();
         loop {
             let session = self.session(doing).await?;
-            let error = match attempt(Arc::clone(&session)).await {
+            let answer = attempt(Arc::clone(&session)).await;
+            if let Ok(answer) = &answer {
+                self.note_clock(answer);
+            }
+            let error = match answer {
                 Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
                     self.forget(&session).await;
                     if !renewed {
@@ -115,32 +159,42 @@ impl Swift {
                     }
                     let hint = "the token was refused even after a new login; \
                                 check the user's rights";
-                    refused(answer).await.hint(hint)
+                    refused(SERVICE, answer).await.hint(hint)
                 }
                 Ok(answer) if !later(answer.status()) => return Ok(answer),
-                Ok(answer) => refused(answer).await,
+                Ok(answer) => refused(SERVICE, answer).await,
                 Err(error) => error,
             };
-            self.pause(doing, error, &mut tries).await?;
+            tries.pause(doing, error).await?;
         }
     }
 
-    /// Waits before the next try, or gives the error back if there is none.
-    pub(super) async fn pause(
-        &self,
-        doing: Doing<'_>,
-        error: Error,
-        tries: &mut u32,
-    ) -> Result<()> {
-        let error = doing.name(error);
-        let pause = self.options.retries.pause_after(*tries);
-        let Some(pause) = pause.filter(|_| error.is_retryable()) else {
-            return Err(error.detail("tries", *tries));
+    pub(super) fn tries(&self) -> Tries {
+        Tries::new(self.options.retries)
+    }
+
+    /// Remembers how far the server's clock is ahead of ours.
+    fn note_clock(&self, answer: &Response) {
+        let date = answer.headers().get("date").and_then(|d| d.to_str().ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let Some(theirs) = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) else {
+            return;
         };
-        tracing::warn!(%error, tries, "trying again");
-        *tries += 1;
-        tokio::time::sleep(pause).await;
-        Ok(())
+        let ahead = i64::try_from(theirs.as_secs())
+            .unwrap_or_default()
+            .saturating_sub(i64::try_from(clock::unix_seconds()).unwrap_or_default());
+        let before = self.clock_ahead.swap(ahead, Ordering::Relaxed);
+        if ahead.abs() > NOTABLE_SKEW && before.abs() <= NOTABLE_SKEW {
+            tracing::warn!(
+                seconds = ahead,
+                "the object store's clock is ahead of this one's"
+            );
+        }
+    }
+
+    /// Unix seconds as the server counts them, as far as its answers tell.
+    pub(super) fn server_seconds(&self) -> u64 {
+        clock::unix_seconds().saturating_add_signed(self.clock_ahead.load(Ordering::Relaxed))
     }
 
     async fn log_in(&self) -> Result<Session> {
@@ -148,23 +202,36 @@ impl Swift {
             auth_url,
             user,
             key,
-        } = &self.options.auth;
+        } = &self.options.auth
+        else {
+            return Err(Error::new(
+                Kind::Internal,
+                "Keystone's login is its client's",
+            ));
+        };
         let doing = Doing {
             op: "swift.log_in",
             target: auth_url,
         };
-        let mut tries = 1;
+        let mut tries = self.tries();
         loop {
-            let error = match log_in_v1(&self.client, auth_url, user, key).await {
-                Ok(session) => return Ok(session),
+            let login = log_in_v1(&self.client, auth_url, user, key).await;
+            let error = match login {
+                Ok((token, url)) => return Ok(Session::new(token, &url, self.account())),
                 Err(error) => error,
             };
-            self.pause(doing, error, &mut tries).await?;
+            tries.pause(doing, error).await?;
         }
     }
 }
 
-async fn log_in_v1(client: &Client, auth_url: &str, user: &str, key: &Secret) -> Result<Session> {
+/// The token and the storage URL.
+async fn log_in_v1(
+    client: &Client,
+    auth_url: &str,
+    user: &str,
+    key: &Secret,
+) -> Result<(HeaderValue, String)> {
     let mut key = HeaderValue::try_from(key.expose())
         .map_err(|_| Error::new(Kind::Invalid, "the key cannot be sent in a header"))?;
     key.set_sensitive(true);
@@ -175,35 +242,38 @@ async fn log_in_v1(client: &Client, auth_url: &str, user: &str, key: &Secret) ->
         .await
         .map_err(http::no_answer)?;
     if !answer.status().is_success() {
-        let error = refused(answer).await;
+        let error = refused(SERVICE, answer).await;
         return Err(match error.kind() {
             Kind::Auth => error.hint("check user and key of the object store"),
             _ => error.hint("check the object store's auth_url"),
         });
     }
-    let header = |name: &str| answer.headers().get(name)?.to_str().ok();
-    let session = header("x-auth-token").zip(header("x-storage-url"));
-    let session = session.and_then(|(token, url)| Session::new(token, url));
-    let session = session.ok_or_else(|| {
-        Error::new(
+    let header = |name: &str| answer.headers().get(name).cloned();
+    let (Some(token), Some(url)) = (header("x-auth-token"), header("x-storage-url")) else {
+        return Err(Error::new(
             Kind::Protocol,
             "the answer has no X-Auth-Token and X-Storage-Url",
         )
-        .hint("check the object store's auth_url; it should end in /auth/v1.0")
-    })?;
-    if auth_url.starts_with("https:") && !session.storage_url.starts_with("https:") {
+        .hint("check the object store's auth_url; it should end in /auth/v1.0"));
+    };
+    let url = url.to_str().unwrap_or_default().to_owned();
+    if auth_url.starts_with("https:") && !url.starts_with("https:") {
         return Err(Error::new(
             Kind::Refused,
             "authentication is encrypted but its X-Storage-Url is not",
         )
         .hint("set storage_url_scheme = https in the proxy's tempauth section"));
     }
-    Ok(session)
+    Ok((token, url))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn session(storage_url: &str, account: Option<&str>) -> Session {
+        Session::new(HeaderValue::from_static("t"), storage_url, account)
+    }
 
     #[test]
     fn info_is_beside_v1() {
@@ -212,9 +282,15 @@ mod tests {
             ("https://host/swift/v1/AUTH_a", "https://host/swift/info"),
             ("https://host/swift/v1", "https://host/swift/info"),
         ] {
-            let session = Session::new("t", storage_url).unwrap();
+            let session = session(storage_url, None);
             assert_eq!(session.info_url(), info);
             assert!(!format!("{session:?}").contains("\"t\""));
         }
+    }
+
+    #[test]
+    fn another_account_is_beside_ones_own() {
+        let other = session("https://host/v1/AUTH_a/", Some("AUTH_b"));
+        assert_eq!(other.url("c"), "https://host/v1/AUTH_b/c");
     }
 }

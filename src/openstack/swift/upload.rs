@@ -1,21 +1,22 @@
 //! Uploads: bytes or a file, streamed, with the MD5 compared at the end.
 
-use super::answer::refused;
 use super::metadata::{self, Metadata};
-use super::{Doing, ObjectPath, Swift};
+use super::segments::Plan;
+use super::{Doing, ObjectPath, SERVICE, Swift};
 use crate::error::{Error, Kind, Result};
 use crate::http;
+use crate::openstack::answer::refused;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use md5::{Digest, Md5};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use reqwest::{Response, StatusCode};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Bytes of a file read, hashed and sent together; two such chunks are in memory.
 const CHUNK: u64 = 1 << 20;
@@ -40,15 +41,23 @@ pub struct UploadOptions {
     pub content_type: Option<String>,
     /// Creates the container first, which does no harm if it is there.
     pub create_container: bool,
+    /// Who may read the container that is created, as Swift spells it (`.r:*`); absent: its owner.
+    pub read_acl: Option<String>,
+    /// Uploads a file longer than this as segments of this size, several at once. Absent: only
+    /// files over the server's limit.
+    pub segment_bytes: Option<u64>,
 }
 
 /// What the server has now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uploaded {
-    /// MD5 of the bytes in hex, computed here and confirmed by the server.
+    /// MD5 in hex, computed here and confirmed by the server: of the bytes, or of the segments'
+    /// MD5s one after the other.
     pub etag: String,
     /// How many bytes.
     pub bytes: u64,
+    /// `<container>/<object>` of each segment, if it was made of such.
+    pub segments: Vec<String>,
 }
 
 impl Swift {
@@ -70,25 +79,65 @@ impl Swift {
         let doing = path.doing("swift.upload");
         let headers = options.headers().map_err(|e| doing.name(e))?;
         if options.create_container {
-            self.create_container(container).await?;
+            self.create_container(container, options.read_acl.as_deref())
+                .await?;
         }
-        let (response, sent) = match body {
-            Body::Bytes(bytes) => self.put_bytes(&path, headers, bytes).await?,
-            Body::File(file) => self.put_file(&path, headers, &file).await?,
+        let replaced = self.segments_of(doing, &path).await?;
+        let uploaded = match body {
+            Body::Bytes(bytes) => {
+                let put = self.put_bytes(&path, headers, bytes).await?;
+                self.confirmed(&path, put).await?
+            }
+            Body::File(file) => {
+                let span = Span::whole(&file).await.map_err(|e| doing.name(e))?;
+                match Plan::new(&path, &span, &options, self.info(doing).await?)
+                    .map_err(|e| doing.name(e))?
+                {
+                    None => self.put_span(&path, headers, &span).await?,
+                    Some(plan) => self.put_segments(&path, headers, &span, plan).await?,
+                }
+            }
         };
+        let left = replaced
+            .into_iter()
+            .filter(|old| !uploaded.segments.contains(old));
+        if let Err(error) = self.delete_segments(doing, left.collect()).await {
+            tracing::warn!(%error, "segments of the replaced object are left");
+        }
+        Ok(uploaded)
+    }
+
+    /// Uploads a part of a file as an object.
+    pub(super) async fn put_span(
+        &self,
+        path: &ObjectPath,
+        headers: HeaderMap,
+        span: &Span,
+    ) -> Result<Uploaded> {
+        let put = self.put_file(path, headers, span).await?;
+        self.confirmed(path, put).await
+    }
+
+    /// What was sent, if the server says that it has that.
+    async fn confirmed(
+        &self,
+        path: &ObjectPath,
+        (response, sent): (Response, Uploaded),
+    ) -> Result<Uploaded> {
+        let doing = path.doing("swift.upload");
         if response.status() == StatusCode::NOT_FOUND {
-            let error = doing.name(refused(response).await);
+            let error = doing.name(refused(SERVICE, response).await);
             return Err(error.hint("the container is missing; upload with create_container"));
         }
         if !response.status().is_success() && response.status() != StatusCode::UNPROCESSABLE_ENTITY
         {
-            return Err(doing.name(refused(response).await));
+            return Err(doing.name(refused(SERVICE, response).await));
         }
         let stored = metadata::etag(response.headers());
         if response.status().is_success() && stored == sent.etag {
             return Ok(sent);
         }
-        Err(self.give_up(&path, doing, &response, &sent, &stored).await)
+        Err(self.give_up(path, doing, &response, &sent, &stored).await)
     }
 
     /// Bytes got changed on the way. What the server took must not be found by anybody.
@@ -146,21 +195,22 @@ impl Swift {
                 request.timeout(deadline).body(bytes.clone())
             })
             .await?;
-        let bytes = length;
-        Ok((response, Uploaded { etag, bytes }))
+        let sent = Uploaded {
+            etag,
+            bytes: length,
+            segments: Vec::new(),
+        };
+        Ok((response, sent))
     }
 
     async fn put_file(
         &self,
         path: &ObjectPath,
         mut headers: HeaderMap,
-        file: &Path,
+        span: &Span,
     ) -> Result<(Response, Uploaded)> {
         let doing = path.doing("swift.upload");
-        let found = tokio::fs::metadata(file).await;
-        let bytes = found
-            .map_err(|e| doing.name(Error::io(file, "read", &e)))?
-            .len();
+        let bytes = span.bytes;
         if bytes == 0 {
             // hyper would not touch the stream, and so nothing be hashed.
             return self.put_bytes(path, headers, Bytes::new()).await;
@@ -173,7 +223,7 @@ impl Swift {
             .attempts(doing, |session| {
                 let progress = Arc::new(Progress::default());
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&progress);
-                let body = stream_file(file.to_path_buf(), bytes, Arc::clone(&progress));
+                let body = stream_file(span.clone(), Arc::clone(&progress));
                 let request = self
                     .client
                     .put(session.url(&path.quoted))
@@ -190,21 +240,24 @@ impl Swift {
                     };
                     // A file that cannot be read looks like a lost connection from here.
                     answer.map_err(|error| match progress.take_failure() {
-                        Some(failure) => Error::io(file, "read", &failure),
+                        Some(failure) => Error::io(&span.file, "read", &failure),
                         None => error,
                     })
                 }
             })
             .await?;
         let progress = last.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let etag = progress.take_md5().unwrap_or_default();
-        Ok((response, Uploaded { etag, bytes }))
+        let sent = Uploaded {
+            etag: progress.take_md5().unwrap_or_default(),
+            bytes,
+            segments: Vec::new(),
+        };
+        Ok((response, sent))
     }
 
     /// The time for a transfer of so many bytes at the slowest rate that is put up with.
     pub(super) fn transfer_deadline(&self, bytes: u64) -> Duration {
-        let seconds = bytes / self.options.slowest_transfer.max(1);
-        self.options.request_timeout + Duration::from_secs(seconds)
+        self.pace().deadline(bytes)
     }
 }
 
@@ -218,6 +271,31 @@ impl UploadOptions {
             headers.insert(CONTENT_TYPE, header(kind)?);
         }
         Ok(headers)
+    }
+}
+
+/// A part of a file.
+#[derive(Debug, Clone)]
+pub(super) struct Span {
+    pub(super) file: PathBuf,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+    /// When the file was changed, in nanoseconds since 1970.
+    pub(super) modified: u128,
+}
+
+impl Span {
+    async fn whole(file: &Path) -> Result<Self> {
+        let found = tokio::fs::metadata(file).await;
+        let found = found.map_err(|e| Error::io(file, "read", &e))?;
+        let modified = found.modified().ok();
+        let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok(Self {
+            file: file.to_owned(),
+            offset: 0,
+            bytes: found.len(),
+            modified: modified.unwrap_or_default().as_nanos(),
+        })
     }
 }
 
@@ -279,7 +357,7 @@ struct Reading {
 }
 
 enum Source {
-    Closed(PathBuf),
+    Closed(Span),
     Open(File),
 }
 
@@ -287,7 +365,11 @@ impl Reading {
     /// Reads and hashes the next chunk; an empty one is the end.
     fn next(mut self) -> io::Result<(Self, Bytes)> {
         let mut file = match self.source {
-            Source::Closed(path) => File::open(path)?,
+            Source::Closed(span) => {
+                let mut file = File::open(span.file)?;
+                file.seek(SeekFrom::Start(span.offset))?;
+                file
+            }
             Source::Open(file) => file,
         };
         let wanted = self.left.min(CHUNK);
@@ -309,15 +391,14 @@ impl Reading {
     }
 }
 
-/// The first `length` bytes of a file; the MD5 or the failure is left in `progress`.
+/// The bytes of a span; the MD5 or the failure is left in `progress`.
 fn stream_file(
-    path: PathBuf,
-    length: u64,
+    span: Span,
     progress: Arc<Progress>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let reading = Reading {
-        source: Source::Closed(path),
-        left: length,
+        left: span.bytes,
+        source: Source::Closed(span),
         md5: Md5::new(),
     };
     let ahead = tokio::task::spawn_blocking(|| reading.next());
@@ -352,22 +433,35 @@ mod tests {
     use super::*;
     use futures_util::TryStreamExt;
 
-    async fn streamed(content: &[u8], announced: u64) -> (io::Result<Vec<Bytes>>, Arc<Progress>) {
+    async fn streamed(
+        content: &[u8],
+        offset: u64,
+        bytes: u64,
+    ) -> (io::Result<Vec<Bytes>>, Arc<Progress>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, content).unwrap();
         let progress = Arc::new(Progress::default());
-        let stream = stream_file(file.path().to_owned(), announced, Arc::clone(&progress));
+        let span = Span {
+            file: file.path().to_owned(),
+            offset,
+            bytes,
+            modified: 0,
+        };
+        let stream = stream_file(span, Arc::clone(&progress));
         (stream.try_collect().await, progress)
     }
 
     #[tokio::test]
     async fn streams_and_hashes_what_was_announced() {
-        let content = vec![7; 2_500_000];
-        for announced in [1, 1 << 20, 2_500_000] {
-            let (chunks, progress) = streamed(&content, announced).await;
-            let sent = usize::try_from(announced).unwrap();
-            assert_eq!(chunks.unwrap().concat(), content[..sent]);
-            let md5 = hex::encode(Md5::digest(&content[..sent]));
+        let content: Vec<u8> = (0..2_500_000_u32)
+            .map(|n| n.to_le_bytes()[n as usize % 3])
+            .collect();
+        for (offset, announced) in [(0, 1), (0, 1 << 20), (0, 2_500_000), (1_100_000, 1_300_000)] {
+            let (chunks, progress) = streamed(&content, offset, announced).await;
+            let from = usize::try_from(offset).unwrap();
+            let sent = &content[from..from + usize::try_from(announced).unwrap()];
+            assert!(chunks.unwrap().concat() == sent);
+            let md5 = hex::encode(Md5::digest(sent));
             assert_eq!(progress.take_md5(), Some(md5));
             assert_eq!(progress.sent.load(Ordering::Relaxed), announced);
         }
@@ -375,7 +469,7 @@ mod tests {
 
     #[tokio::test]
     async fn notices_a_file_that_shrinks() {
-        let (chunks, progress) = streamed(&[7; 2_000_000], 2_500_000).await;
+        let (chunks, progress) = streamed(&[7; 2_000_000], 0, 2_500_000).await;
         assert_eq!(chunks.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         let failure = progress.take_failure().unwrap();
         assert!(failure.to_string().contains("became shorter"));

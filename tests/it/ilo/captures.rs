@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use flowrun::error::Kind;
 use flowrun::http::Trust;
 use flowrun::http::server::ServerHandle;
-use flowrun::ilo::model::{BootMode, ConnectedVia, Device, IloInfo, PostState, PowerState};
+use flowrun::ilo::model::{
+    BootMode, ConnectedVia, Device, Dialect, IloInfo, PostState, PowerState,
+};
 use flowrun::ilo::{Ilo, IloOptions};
 use flowrun::secret::Secret;
 use serde_json::{Value, json};
@@ -135,6 +137,7 @@ async fn ilo_5_3_11() {
     let ilo = connect(&authority, &server).await;
     let expected = IloInfo {
         generation: 5,
+        dialect: Dialect::Redfish,
         firmware: "3.11".to_owned(),
         model: "ProLiant DL360 Gen10 Plus - SIMULATED".to_owned(),
         serial: "MXQ2390RHW".to_owned(),
@@ -145,6 +148,7 @@ async fn ilo_5_3_11() {
         post_state: PostState::FinishedPost,
         boot_mode: BootMode::Uefi,
         health: "OK".to_owned(),
+        media: ilo.vmedia_status().await.unwrap(),
     };
     assert_eq!(ilo.info().await.unwrap(), expected);
     let drives = ilo.vmedia_status().await.unwrap();

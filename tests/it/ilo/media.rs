@@ -51,7 +51,7 @@ async fn media_are_read_where_the_host_looks() {
 
 #[tokio::test]
 async fn no_licence_is_named() {
-    let site = Site::with(|config| config.vmscript_license = false);
+    let site = Site::with_fault(Fault::LicenseStandard);
     let ilo = site.connect().await;
     let error = ilo.check_vmedia_license().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unsupported);

@@ -4,6 +4,7 @@ use super::site::{PASSWORD, Site, TIMEOUT, eventually};
 use flowrun::http;
 use flowrun::ilo::model::{Device, PostState, PowerTarget};
 use flowrun::lab::host::BootSource;
+use flowrun::lab::ilo::Fault;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -312,7 +313,7 @@ async fn a_medium_booted_by_its_flag_is_gone_at_the_second_reset() {
 
 #[tokio::test]
 async fn without_a_licence_nothing_is_inserted() {
-    let site = Site::with(|config| config.vmscript_license = false);
+    let site = Site::with_fault(Fault::LicenseStandard);
     let plain = Plain::new(&site);
     let insert = format!("{CD}/Actions/VirtualMedia.InsertMedia");
     let url = site.image("a.iso", vec![7; 4096]);

@@ -11,7 +11,7 @@ use flowrun::http::Trust;
 use flowrun::http::server::{Identity, ServerHandle, serve_tls};
 use flowrun::ilo::{Ilo, IloOptions};
 use flowrun::lab::host::{BootOutcome, BootRequest, BootSource, Host, Medium};
-use flowrun::lab::ilo::{EventKind, Fault, IloConfig, Machine};
+use flowrun::lab::ilo::{EventKind, Fault, Generation, IloConfig, Machine};
 use flowrun::secret::Secret;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -44,7 +44,7 @@ impl Authority {
         }
     }
 
-    fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
@@ -193,7 +193,7 @@ impl Site {
             uuid: "4c4c4544-0031-3010-8052-b4c04f4a3432".parse().unwrap(),
             username: "root".to_owned(),
             password: Secret::new(PASSWORD),
-            vmscript_license: true,
+            generation: Generation::Ilo5,
             post_time: Duration::from_millis(80),
             media_trust: Trust::Ca(authority.pem.clone()),
             faults: std::collections::BTreeSet::new(),

@@ -64,7 +64,17 @@ fn a_floppy_is_what_the_ramdisk_mounts_and_reads() {
 fn larger_files_make_a_key_that_fsck_accepts() {
     let folder = tempfile::tempdir().unwrap();
     let path = show(&folder.path().join("key.img"));
-    for size in [1_400_000, 1_474_560, 5 << 20, 40 << 20] {
+    // The largest file of a floppy, one byte more, and the ends of each FAT and cluster size.
+    for size in [
+        1_457_664,
+        1_457_665,
+        2_047_000,
+        2_049_000,
+        15 << 20,
+        16_384_000,
+        60 << 20,
+        0x03e0_0000,
+    ] {
         let content = noise(5, size);
         let spec = VfatSpec {
             files: vec![("payload.bin".into(), content.clone())],
@@ -74,6 +84,13 @@ fn larger_files_make_a_key_that_fsck_accepts() {
         assert!(known.contains("LABEL=ir-vfd-dev"), "{known}");
         let read = tool("mtools", "mtype", &["-i", &path, "::/payload.bin"]);
         assert!(read == content, "{size}");
+        let bytes = fs::metadata(&path).unwrap().len();
+        let spare = bytes - u64::try_from(size).unwrap();
+        // A floppy has one size; a key is not larger than the files and the tables.
+        assert!(
+            bytes == 1_474_560 || spare < bytes / 64 + 8192,
+            "{size}: {bytes}"
+        );
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{noise, run, show, text, tool};
 use flowrun::error::Kind;
-use flowrun::image::iso::{IsoReport, IsoSpec, Isolinux, Source, make_iso};
+use flowrun::image::iso::{Iso, IsoSpec, Source};
+use flowrun::image::loader::{Grub, Isolinux};
 use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -28,6 +29,7 @@ impl Medium {
             ramdisk: Source::File(path),
             kernel_params: "boot_method=vmedia console=ttyS0,115200n8 quiet".into(),
             isolinux: None,
+            grub: None,
             files: vec![("notes/Read Me.txt".into(), Source::Bytes(b"hello".to_vec()))],
         };
         Self {
@@ -38,11 +40,13 @@ impl Medium {
         }
     }
 
-    fn write(&self, name: &str) -> (PathBuf, IsoReport) {
+    fn write(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         let mut file = fs::File::create(&path).unwrap();
-        let report = make_iso(&self.spec, &mut file).unwrap();
-        (path, report)
+        let iso = Iso::plan(&self.spec).unwrap();
+        iso.write(&mut file).unwrap();
+        assert_eq!(iso.bytes(), file.metadata().unwrap().len());
+        path
     }
 }
 
@@ -52,7 +56,7 @@ const CONFIG: &str = "default boot\n\nlabel boot\nkernel /vmlinuz\nappend initrd
 #[test]
 fn iso_is_what_xorriso_and_isoinfo_call_a_bootable_medium() {
     let medium = Medium::new();
-    let (iso, _) = medium.write("boot.iso");
+    let iso = medium.write("boot.iso");
     let iso = show(&iso);
     let output = run(
         "xorriso",
@@ -114,7 +118,7 @@ fn iso_is_what_xorriso_and_isoinfo_call_a_bootable_medium() {
 #[test]
 fn iso_files_read_back_equal_in_every_tree() {
     let medium = Medium::new();
-    let (iso, _) = medium.write("boot.iso");
+    let iso = medium.write("boot.iso");
     let iso_text = show(&iso);
     let expected: [(&str, &str, &[u8]); 4] = [
         ("/vmlinuz", "/VMLINUZ.;1", &medium.kernel),
@@ -150,7 +154,7 @@ fn iso_files_read_back_equal_in_every_tree() {
 #[test]
 fn iso_without_a_loader_boots_our_program() {
     let medium = Medium::new();
-    let (iso, _) = medium.write("boot.iso");
+    let iso = medium.write("boot.iso");
     // Follow the boot record as firmware does: descriptor 17, catalogue, default entry.
     let bytes = fs::read(&iso).unwrap();
     let word = |at: usize| {
@@ -183,7 +187,7 @@ fn iso_gives_isolinux_its_boot_info_table() {
         bin: Source::Bytes(bin.clone()),
         ldlinux: Some(Source::Bytes(b"com32".to_vec())),
     });
-    let (iso, _) = medium.write("boot.iso");
+    let iso = medium.write("boot.iso");
     let iso = show(&iso);
     let report = text(
         "xorriso",
@@ -219,27 +223,62 @@ fn iso_gives_isolinux_its_boot_info_table() {
 }
 
 #[test]
-fn iso_is_the_same_byte_for_byte_each_time() {
-    let medium = Medium::new();
-    let (first, report) = medium.write("first.iso");
-    let (second, again) = medium.write("second.iso");
-    assert!(fs::read(&first).unwrap() == fs::read(&second).unwrap());
-    assert_eq!(report, again);
-    assert_eq!(report.bytes, fs::metadata(&first).unwrap().len());
-    let digest = text("coreutils", "sha256sum", &[&first]);
-    assert_eq!(
-        digest.split_whitespace().next(),
-        Some(report.sha256.as_str())
-    );
+fn iso_gives_uefi_a_system_partition_that_fsck_accepts() {
+    let mut medium = Medium::new();
+    // As large as the signed loaders of distributions, and past what FAT12 was made for.
+    for (shim, grub) in [
+        (None, 700_001),
+        (Some(1_000_003), 4_000_001),
+        (None, 18 << 20),
+    ] {
+        let efi = noise(4, grub);
+        let shim = shim.map(|size| noise(5, size));
+        medium.spec.grub = Some(Grub {
+            efi: Source::Bytes(efi.clone()),
+            shim: shim.clone().map(Source::Bytes),
+        });
+        let iso = show(&medium.write("boot.iso"));
+        let report = text(
+            "xorriso",
+            "xorriso",
+            &["-indev", &iso, "-report_el_torito", "plain"],
+        );
+        assert!(report.contains("/boot/efi.img"), "{report}");
+        let entry = report.lines().find(|line| line.contains(" UEFI "));
+        assert!(
+            entry.is_some_and(|line| line.contains("y   none")),
+            "{report}"
+        );
+        let image = tool(
+            "genisoimage",
+            "isoinfo",
+            &["-R", "-i", &iso, "-x", "/boot/efi.img"],
+        );
+        let path = show(&medium.folder.path().join("esp"));
+        fs::write(&path, image).unwrap();
+        tool("dosfstools", "fsck.vfat", &["-n", &path]);
+        let read = |name: &str| tool("mtools", "mtype", &["-i", &path, name]);
+        let first = shim.as_ref().unwrap_or(&efi);
+        assert!(read("::/EFI/BOOT/BOOTX64.EFI") == *first);
+        if shim.is_some() {
+            assert!(read("::/EFI/BOOT/grubx64.efi") == efi);
+        }
+    }
 }
 
 #[test]
-fn iso_refuses_parameters_of_two_lines_before_it_writes() {
+fn iso_is_the_same_byte_for_byte_each_time() {
+    let medium = Medium::new();
+    let first = fs::read(medium.write("first.iso")).unwrap();
+    let second = fs::read(medium.write("second.iso")).unwrap();
+    assert!(first == second);
+}
+
+#[test]
+fn iso_refuses_parameters_of_two_lines() {
     let mut medium = Medium::new();
     medium.spec.kernel_params = "quiet\nlabel other".into();
-    let mut out = Vec::new();
-    let error = make_iso(&medium.spec, &mut out).unwrap_err();
+    let error = Iso::plan(&medium.spec).unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("must be one line"), "{error}");
-    assert!(out.is_empty());
 }

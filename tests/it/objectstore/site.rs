@@ -40,8 +40,19 @@ impl Site {
 
     /// A store whose answers pass through `wrap`, which may break them.
     pub(crate) fn wrapped(wrap: impl FnOnce(Router) -> Router) -> Self {
+        Self::made(|_| {}, wrap)
+    }
+
+    /// A store with other options.
+    pub(crate) fn with(change: impl FnOnce(&mut StoreOptions)) -> Self {
+        Self::made(change, |router| router)
+    }
+
+    fn made(change: impl FnOnce(&mut StoreOptions), wrap: impl FnOnce(Router) -> Router) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(options(&dir.path().join("store"))).unwrap();
+        let mut options = options(&dir.path().join("store"));
+        change(&mut options);
+        let store = Store::open(options).unwrap();
         let (identity, ca) = identity();
         std::fs::write(dir.path().join("ca.pem"), &ca).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

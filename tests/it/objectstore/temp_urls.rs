@@ -1,6 +1,6 @@
 //! Temporary URLs, fetched by curl.
 
-use super::site::{Site, TIMEOUT, eventually, pattern};
+use super::site::{Site, TEMP_URL_KEY, TIMEOUT, eventually, pattern};
 use super::{bytes, create};
 use bytes::Bytes;
 use flowrun::openstack::swift::{Body, Swift, TempUrlOptions};
@@ -151,5 +151,82 @@ async fn for_upload_expire_and_their_keys_rotate() {
             .await
             .unwrap();
         assert_eq!(site.fetch(&[url.expose()]).await.0, status, "{key}");
+    }
+}
+
+/// The query of a temporary URL that openssl signs, for what our client does not make.
+fn query(digest: &str, signed: &[&str], parameters: &str) -> String {
+    use std::process::Command;
+    let script = "printf %s \"$1\" | openssl dgst -r -\"$2\" -hmac \"$3\"";
+    let message = signed.join("\n");
+    let output = Command::new("sh")
+        .args(["-ec", script, "sh", &message, digest, TEMP_URL_KEY])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let signature = said.split_whitespace().next().unwrap();
+    format!("?temp_url_sig={signature}&{parameters}")
+}
+
+const FAR: &str = "9999999999";
+
+#[tokio::test]
+async fn a_prefix_opens_what_begins_with_it() {
+    let site = Site::new();
+    let swift = site.client();
+    for name in ["boot/a", "boot/b", "other"] {
+        swift.upload("c", name, bytes("1"), create()).await.unwrap();
+    }
+    let signed = ["GET", FAR, "prefix:/v1/AUTH_flowrun/c/boot/"];
+    let parameters = format!("temp_url_expires={FAR}&temp_url_prefix=boot/");
+    let query = query("sha256", &signed, &parameters);
+    for (name, query, status) in [
+        ("boot/a", query.clone(), 200),
+        ("boot/b", query.clone(), 200),
+        ("other", query.clone(), 401),
+        ("boot/a", query.replace("prefix=boot/", "prefix=boo"), 401),
+        ("boot/a", query.replace("&temp_url_prefix=boot/", ""), 401),
+    ] {
+        let url = site.url(&format!("/v1/AUTH_flowrun/c/{name}{query}"));
+        assert_eq!(site.fetch(&[&url]).await.0, status, "{name}{query}");
+    }
+}
+
+#[tokio::test]
+async fn an_ip_range_keeps_others_out() {
+    let site = Site::new();
+    let swift = site.client();
+    swift.upload("c", "o", bytes("1"), create()).await.unwrap();
+    for (range, status) in [
+        ("127.0.0.0/8", 200),
+        ("127.0.0.1", 200),
+        ("10.0.0.0/8", 401),
+        ("::1", 401),
+        ("nonsense", 401),
+    ] {
+        let signed = [&format!("ip={range}"), "GET", FAR, "/v1/AUTH_flowrun/c/o"];
+        let parameters = format!("temp_url_expires={FAR}&temp_url_ip_range={range}");
+        let query = query("sha256", &signed, &parameters);
+        let url = site.url(&format!("/v1/AUTH_flowrun/c/o{query}"));
+        assert_eq!(site.fetch(&[&url]).await.0, status, "{range}");
+        let widened = url.replace(&format!("&temp_url_ip_range={range}"), "");
+        assert_eq!(site.fetch(&[&widened]).await.0, 401, "without {range}");
+    }
+}
+
+#[tokio::test]
+async fn sha1_is_refused_unless_the_site_asks_for_it() {
+    for (asked, status) in [(false, 401), (true, 200)] {
+        let site = Site::with(|options| options.sha1_temp_urls = asked);
+        let swift = site.client();
+        swift.upload("c", "o", bytes("1"), create()).await.unwrap();
+        let signed = ["GET", FAR, "/v1/AUTH_flowrun/c/o"];
+        let query = query("sha1", &signed, &format!("temp_url_expires={FAR}"));
+        let url = site.url(&format!("/v1/AUTH_flowrun/c/o{query}"));
+        assert_eq!(site.fetch(&[&url]).await.0, status);
+        let (_, info) = site.fetch(&[&site.url("/info")]).await;
+        let listed = String::from_utf8(info).unwrap().contains("\"sha1\"");
+        assert_eq!(listed, asked);
     }
 }

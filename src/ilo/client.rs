@@ -1,0 +1,149 @@
+//! One of the dialects, found by what the iLO answers, never by a model's name.
+
+use super::IloOptions;
+use super::deadline::Deadline;
+use super::failure::Failure;
+use super::media::Drive;
+use super::model::{
+    BootDevice, BootMode, BootOverride, Device, IloInfo, License, PostState, PowerState,
+    PowerTarget,
+};
+use super::redfish::Redfish;
+use super::ribcl::Ribcl;
+use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
+use serde_json::Value;
+
+/// What every dialect can do, one request or a few each. The procedures over it (reading first,
+/// waiting for the effect) are in `power`, `media` and `boot`.
+#[derive(Debug)]
+pub(super) enum Client {
+    /// Redfish and its predecessor.
+    Redfish(Redfish),
+    /// RIBCL.
+    Ribcl(Ribcl),
+}
+
+/// Sends a call on to the dialect.
+macro_rules! each {
+    ($self:ident, $client:ident => $call:expr) => {
+        match $self {
+            Client::Redfish($client) => $call,
+            Client::Ribcl($client) => $call,
+        }
+    };
+}
+
+impl Client {
+    pub(super) async fn connect(options: IloOptions) -> Result<Self> {
+        match Redfish::connect(options.clone()).await? {
+            Some(redfish) => Ok(Self::Redfish(redfish)),
+            None => Ok(Self::Ribcl(Ribcl::connect(options).await?)),
+        }
+    }
+
+    pub(super) async fn info(&self) -> Result<IloInfo> {
+        each!(self, c => c.info().await)
+    }
+
+    pub(super) async fn check_vmedia_license(&self) -> Result<License> {
+        let license = each!(self, c => c.license().await)?;
+        if license.scripted_media {
+            return Ok(license);
+        }
+        let message = format!(
+            "the licence {:?} does not cover scripted virtual media",
+            license.name
+        );
+        Err(Error::new(Kind::Unsupported, message)
+            .hint("install an iLO Advanced licence")
+            .detail("license", license.name))
+    }
+
+    /// Reads the power state: with a few attempts, or until `within` ends.
+    pub(super) async fn power(&self, within: Option<Deadline>) -> Result<PowerState> {
+        each!(self, c => c.power(within).await)
+    }
+
+    /// Acts as if a button were pressed.
+    pub(super) async fn press(
+        &self,
+        target: PowerTarget,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        each!(self, c => c.press(target, deadline).await)
+    }
+
+    pub(super) async fn boot(&self, within: Option<Deadline>) -> Result<BootOverride> {
+        each!(self, c => c.boot(within).await)
+    }
+
+    pub(super) async fn boot_once(
+        &self,
+        device: BootDevice,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        each!(self, c => c.boot_once(device, deadline).await)
+    }
+
+    pub(super) async fn boot_mode(&self) -> Result<BootMode> {
+        each!(self, c => c.boot_mode().await)
+    }
+
+    pub(super) async fn post_state(&self) -> Result<PostState> {
+        each!(self, c => c.post_state().await)
+    }
+
+    pub(super) fn devices(&self) -> Vec<Device> {
+        each!(self, c => c.devices())
+    }
+
+    pub(super) async fn drive(&self, device: Device, within: Option<Deadline>) -> Result<Drive> {
+        each!(self, c => c.drive(device, within).await)
+    }
+
+    pub(super) async fn insert(
+        &self,
+        device: Device,
+        url: &Secret,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        each!(self, c => c.insert(device, url, deadline).await)
+    }
+
+    pub(super) async fn take_out(&self, device: Device, deadline: Deadline) -> Result<(), Failure> {
+        each!(self, c => c.take_out(device, deadline).await)
+    }
+
+    /// A raw request, for what has no primitive.
+    pub(super) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        deadline: Deadline,
+    ) -> Result<Value> {
+        match self {
+            Self::Redfish(redfish) => redfish.request(method, path, body, deadline).await,
+            Self::Ribcl(_) => {
+                let message = "this iLO has neither Redfish nor REST";
+                Err(Error::new(Kind::Unsupported, message))
+            }
+        }
+    }
+
+    /// Where the open session lies; RIBCL has none.
+    pub(super) async fn session_path(&self) -> Option<String> {
+        match self {
+            Self::Redfish(redfish) => redfish.session_path().await,
+            Self::Ribcl(_) => None,
+        }
+    }
+
+    pub(super) async fn close(&self) -> Result<()> {
+        match self {
+            Self::Redfish(redfish) => redfish.close().await,
+            Self::Ribcl(_) => Ok(()),
+        }
+    }
+}

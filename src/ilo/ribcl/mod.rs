@@ -1,0 +1,338 @@
+//! RIBCL, the XML that iLO 3 and 4 speak: one command a request, one request a connection.
+//!
+//! It knows no POST state and no secure boot. Insert alone does not attach a medium; the drive is
+//! told to connect it, and shows both.
+
+mod document;
+mod http;
+mod request;
+mod status;
+mod transport;
+
+use super::IloOptions;
+use super::deadline::Deadline;
+use super::failure::{Class, Failure};
+use super::media::Drive;
+use super::model::{
+    BootDevice, BootMode, BootOverride, ConnectedVia, Device, Dialect, IloInfo, License,
+    OverrideEnabled, PostState, PowerState, PowerTarget, VmediaDevice,
+};
+use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
+use document::{Answer, Element};
+use request::{Block, Command};
+use transport::Transport;
+
+/// RIBCL's names of boot devices, the first one of a device to write it.
+const BOOT_DEVICES: [(BootDevice, &str); 6] = [
+    (BootDevice::Cdrom, "CDROM"),
+    (BootDevice::Disk, "HDD"),
+    (BootDevice::Usb, "USB"),
+    (BootDevice::Usb, "FLOPPY"),
+    (BootDevice::Pxe, "NETWORK"),
+    (BootDevice::BiosSetup, "RBSU"),
+];
+
+/// An iLO that takes our account.
+#[derive(Debug)]
+pub(super) struct Ribcl {
+    transport: Transport,
+    generation: u8,
+    firmware: String,
+    /// As the firmware's own answer names it.
+    license: String,
+}
+
+impl Ribcl {
+    pub(super) async fn connect(options: IloOptions) -> Result<Self> {
+        let transport = Transport::new(options)?;
+        let ask = Command::look(Block::Rib, "GET_FW_VERSION");
+        let answer = match transport.call(&ask, None).await {
+            Err(Failure::Broken(error)) if error.kind() == Kind::Protocol => {
+                let message = "not an iLO: no Redfish, no REST and no RIBCL answer there";
+                return Err(Error::new(Kind::Unsupported, message).cause(error.to_string()));
+            }
+            answer => answer?,
+        };
+        let version = shown(&answer, "GET_FW_VERSION")?;
+        let processor = version.attribute("MANAGEMENT_PROCESSOR");
+        Ok(Self {
+            generation: processor
+                .trim_start_matches(|c: char| !c.is_ascii_digit())
+                .parse()
+                .unwrap_or_default(),
+            firmware: version.attribute("FIRMWARE_VERSION").to_owned(),
+            license: version.attribute("LICENSE_TYPE").to_owned(),
+            transport,
+        })
+    }
+
+    pub(super) async fn info(&self) -> Result<IloInfo> {
+        let power_state = self.power(None).await?;
+        let page = match self.transport.page("/xmldata?item=all").await {
+            Ok(page) => document::scan(&page)?,
+            // It can be switched off.
+            Err(_) => Vec::new(),
+        };
+        let field = |name: &str| {
+            let found = page.iter().find(|e| e.name == name);
+            found.map(|e| e.text.clone()).unwrap_or_default()
+        };
+        let product = self.look(Block::Server, "GET_PRODUCT_NAME", None).await?;
+        let health = self
+            .look(Block::Server, "GET_EMBEDDED_HEALTH", None)
+            .await?;
+        let mut media = Vec::new();
+        for device in self.devices() {
+            media.push(VmediaDevice::from(&self.drive(device, None).await?));
+        }
+        Ok(IloInfo {
+            generation: self.generation,
+            dialect: Dialect::Ribcl,
+            firmware: self.firmware.clone(),
+            model: shown(&product, "PRODUCT_NAME")?
+                .attribute("VALUE")
+                .to_owned(),
+            serial: field("SBSN"),
+            uuid: field("cUUID").parse().ok(),
+            bios_version: system_rom(&health),
+            license: self.license().await?.name,
+            power_state,
+            post_state: post_state(power_state),
+            boot_mode: self.boot_mode().await?,
+            health: worst(&health),
+            media,
+        })
+    }
+
+    pub(super) async fn license(&self) -> Result<License> {
+        let name = match self.look(Block::Rib, "GET_ALL_LICENSES", None).await {
+            Ok(answer) => {
+                let named = answer.element("LICENSE_TYPE");
+                named.map_or_else(|| self.license.clone(), |e| e.attribute("VALUE").to_owned())
+            }
+            Err(failure) if failure.class() == Some(Class::Unsupported) => self.license.clone(),
+            Err(failure) => return Err(failure.into()),
+        };
+        let covers = ["Advanced", "Scale-Out", "Essentials"];
+        Ok(License {
+            scripted_media: covers.iter().any(|tier| name.contains(tier)),
+            kind: String::new(),
+            name,
+        })
+    }
+
+    pub(super) async fn power(&self, within: Option<Deadline>) -> Result<PowerState> {
+        let answer = self
+            .look(Block::Server, "GET_HOST_POWER_STATUS", within)
+            .await?;
+        // It answers under another name.
+        let state = shown(&answer, "GET_HOST_POWER")?.attribute("HOST_POWER");
+        Ok(match state.to_ascii_uppercase().as_str() {
+            "ON" => PowerState::On,
+            "OFF" => PowerState::Off,
+            _ => PowerState::Unknown,
+        })
+    }
+
+    pub(super) async fn press(
+        &self,
+        target: PowerTarget,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        let (name, attributes): (_, &[(&str, &str)]) = match target {
+            PowerTarget::On => ("SET_HOST_POWER", &[("HOST_POWER", "Yes")]),
+            PowerTarget::Off => ("PRESS_PWR_BTN", &[]),
+            PowerTarget::ForceOff => ("HOLD_PWR_BTN", &[("TOGGLE", "No")]),
+            PowerTarget::Reset => ("RESET_SERVER", &[]),
+        };
+        self.write(
+            Command::with(Block::Server, true, name, attributes),
+            deadline,
+        )
+        .await
+    }
+
+    pub(super) async fn boot(&self, within: Option<Deadline>) -> Result<BootOverride> {
+        let answer = self
+            .look(Block::Server, "GET_ONE_TIME_BOOT", within)
+            .await?;
+        let mut shown = answer.below("ONE_TIME_BOOT");
+        let name = shown.next().map(|e| e.attribute("VALUE").to_uppercase());
+        let name = name.unwrap_or_default();
+        let device = BOOT_DEVICES.iter().find(|(_, known)| *known == name);
+        Ok(BootOverride {
+            enabled: match name.as_str() {
+                "" | "NORMAL" => OverrideEnabled::Disabled,
+                _ => OverrideEnabled::Once,
+            },
+            device: device.map(|(device, _)| *device),
+        })
+    }
+
+    pub(super) async fn boot_once(
+        &self,
+        device: BootDevice,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        let name = BOOT_DEVICES.iter().find(|(known, _)| *known == device);
+        let Some((_, name)) = name else {
+            let message = format!("RIBCL cannot boot once from {}", device.as_redfish());
+            return Err(Failure::Unable(Error::new(Kind::Unsupported, message)));
+        };
+        let attributes = [("VALUE", *name)];
+        let command = Command::with(Block::Server, true, "SET_ONE_TIME_BOOT", &attributes);
+        self.write(command, deadline).await
+    }
+
+    pub(super) async fn boot_mode(&self) -> Result<BootMode> {
+        let answer = self
+            .look(Block::Server, "GET_CURRENT_BOOT_MODE", None)
+            .await;
+        let answer = match answer {
+            // A server with one mode has no command to read it.
+            Err(failure) if failure.class() == Some(Class::Unsupported) => {
+                return Ok(BootMode::Legacy);
+            }
+            answer => answer?,
+        };
+        Ok(match shown(&answer, "BOOT_MODE")?.attribute("VALUE") {
+            "UEFI" => BootMode::Uefi,
+            "LEGACY" => BootMode::Legacy,
+            _ => BootMode::Unknown,
+        })
+    }
+
+    pub(super) async fn post_state(&self) -> Result<PostState> {
+        Ok(post_state(self.power(None).await?))
+    }
+
+    pub(super) fn devices(&self) -> Vec<Device> {
+        vec![Device::Floppy, Device::Cdrom]
+    }
+
+    pub(super) async fn drive(&self, device: Device, within: Option<Deadline>) -> Result<Drive> {
+        let attributes = [("DEVICE", name(device))];
+        let command = Command::with(Block::Rib, false, "GET_VM_STATUS", &attributes)?;
+        let answer = self.transport.call(&command, within).await?;
+        Ok(drive(device, shown(&answer, "GET_VM_STATUS")?))
+    }
+
+    pub(super) async fn insert(
+        &self,
+        device: Device,
+        url: &Secret,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        let attributes = [("DEVICE", name(device)), ("IMAGE_URL", url.expose())];
+        let insert = Command::with(Block::Rib, true, "INSERT_VIRTUAL_MEDIA", &attributes);
+        self.write(insert, deadline).await?;
+        let options = [("VM_BOOT_OPTION", "CONNECT"), ("VM_WRITE_PROTECT", "YES")];
+        let drive = [("DEVICE", name(device))];
+        let connect = Command::nested(Block::Rib, true, "SET_VM_STATUS", &drive, &options);
+        let connected = self.write(connect, deadline).await;
+        if connected.is_err() {
+            // The failure counts; an image that is not connected is of no use.
+            drop(self.take_out(device, deadline).await);
+        }
+        connected
+    }
+
+    pub(super) async fn take_out(&self, device: Device, deadline: Deadline) -> Result<(), Failure> {
+        let attributes = [("DEVICE", name(device))];
+        let command = Command::with(Block::Rib, true, "EJECT_VIRTUAL_MEDIA", &attributes);
+        self.write(command, deadline).await
+    }
+
+    async fn look(
+        &self,
+        block: Block,
+        name: &'static str,
+        within: Option<Deadline>,
+    ) -> Result<Answer, Failure> {
+        self.transport
+            .call(&Command::look(block, name), within)
+            .await
+    }
+
+    async fn write(&self, command: Result<Command>, deadline: Deadline) -> Result<(), Failure> {
+        let command = command.map_err(Failure::Unable)?;
+        let answer = self.transport.call(&command, Some(deadline)).await?;
+        tracing::debug!(ilo = ?self.transport, command.name, said = answer.message);
+        Ok(())
+    }
+}
+
+/// The element that carries what was asked for.
+fn shown<'a>(answer: &'a Answer, name: &str) -> Result<&'a Element> {
+    answer.element(name).ok_or_else(|| {
+        let message = format!("the iLO's answer has no {name}");
+        Error::new(Kind::Protocol, message)
+    })
+}
+
+fn name(device: Device) -> &'static str {
+    match device {
+        Device::Floppy => "FLOPPY",
+        Device::Cdrom => "CDROM",
+    }
+}
+
+/// RIBCL does not tell the progress of POST.
+fn post_state(power: PowerState) -> PostState {
+    match power {
+        PowerState::Off => PostState::PowerOff,
+        _ => PostState::Unknown,
+    }
+}
+
+fn drive(device: Device, status: &Element) -> Drive {
+    let yes = |name| status.attribute(name).eq_ignore_ascii_case("YES");
+    let url = status.attribute("IMAGE_URL");
+    let inserted = yes("IMAGE_INSERTED");
+    Drive {
+        device,
+        inserted,
+        connected_via: match (
+            status.attribute("VM_APPLET"),
+            status.attribute("BOOT_OPTION"),
+        ) {
+            ("CONNECTED", _) => ConnectedVia::Applet,
+            (_, "BOOT_ALWAYS" | "BOOT_ONCE" | "CONNECT") if inserted => ConnectedVia::Uri,
+            _ => ConnectedVia::NotConnected,
+        },
+        image: (!url.is_empty()).then(|| Secret::new(url)),
+        write_protected: yes("WRITE_PROTECT"),
+        boot_on_next_reset: None,
+    }
+}
+
+/// The worst state of the health summary.
+fn worst(health: &Answer) -> String {
+    let states = health
+        .below("HEALTH_AT_A_GLANCE")
+        .map(|e| e.attribute("STATUS"));
+    let weight = |state: &str| match state.to_ascii_lowercase().as_str() {
+        "" | "not installed" | "n/a" => 0,
+        "ok" | "redundant" => 1,
+        "failed" | "critical" => 3,
+        _ => 2,
+    };
+    match states.map(weight).max().unwrap_or(0) {
+        0 => "Unknown",
+        1 => "OK",
+        2 => "Warning",
+        _ => "Critical",
+    }
+    .to_owned()
+}
+
+fn system_rom(health: &Answer) -> String {
+    let mut firmware = health.below("FIRMWARE_INFORMATION");
+    let rom = firmware
+        .find(|e| e.name == "FIRMWARE_NAME" && e.attribute("VALUE").ends_with("System ROM"));
+    let version = rom.and_then(|_| firmware.find(|e| e.name == "FIRMWARE_VERSION"));
+    version
+        .map(|e| e.attribute("VALUE").to_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,457 @@
+//! What every Swift does for our client: the built-in one, and the real one with either login.
+
+use super::site::{Site, TIMEOUT, pattern};
+use super::{bytes, create};
+use crate::openstack::services::services;
+use bytes::Bytes;
+use flowrun::error::Kind;
+use flowrun::http;
+use flowrun::openstack::swift::{
+    Body, Entry, KeyOwner, ListOptions, Swift, SwiftOptions, TempUrlOptions, UploadOptions,
+};
+use flowrun::secret::Secret;
+use reqwest::Method;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One Swift, and a container of it that nobody else uses.
+struct Place {
+    options: SwiftOptions,
+    container: String,
+    dir: tempfile::TempDir,
+    _site: Option<Site>,
+}
+
+impl Place {
+    fn new(options: SwiftOptions, site: Option<Site>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let unique = dir.path().file_name().unwrap().to_str().unwrap();
+        Self {
+            container: format!("suite{unique}"),
+            options,
+            dir,
+            _site: site,
+        }
+    }
+
+    fn built_in() -> Self {
+        let site = Site::new();
+        Self::new(site.options(), Some(site))
+    }
+
+    fn client(&self) -> Swift {
+        Swift::new(self.options.clone()).unwrap()
+    }
+
+    fn with_key(&self, key: &str, set: Option<KeyOwner>) -> Swift {
+        Swift::new(SwiftOptions {
+            temp_url_key: Some(Secret::new(key)),
+            set_temp_url_key: set,
+            ..self.options.clone()
+        })
+        .unwrap()
+    }
+
+    /// The answer to a request without a token, as anybody may send it.
+    async fn ask(&self, method: Method, url: &str, header: Option<(&str, &str)>) -> Answer {
+        let client = http::client(&self.options.trust, TIMEOUT).unwrap();
+        let mut request = client.request(method, url);
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.unwrap();
+        let length = answer.headers().get("content-length").cloned();
+        Answer {
+            status: answer.status().as_u16(),
+            length: length.map(|length| length.to_str().unwrap().to_owned()),
+            body: answer.bytes().await.unwrap(),
+        }
+    }
+
+    async fn get(&self, url: &Secret) -> u16 {
+        self.ask(Method::GET, url.expose(), None).await.status
+    }
+
+    fn file(&self, length: usize) -> (Body, Vec<u8>) {
+        let path = self.dir.path().join("upload");
+        let content = pattern(length);
+        std::fs::write(&path, &content).unwrap();
+        (Body::File(path), content)
+    }
+
+    async fn download(&self, name: &str) -> Vec<u8> {
+        let to = self.dir.path().join("download");
+        let swift = self.client();
+        swift.download(&self.container, name, &to).await.unwrap();
+        std::fs::read(to).unwrap()
+    }
+
+    /// Names in the container, or in the one of its segments.
+    async fn names(&self, segments: bool) -> Vec<String> {
+        let container = match segments {
+            true => format!("{}_segments", self.container),
+            false => self.container.clone(),
+        };
+        match self.client().list(&container, ListOptions::default()).await {
+            Ok(rows) => rows.iter().map(|row| row.name().to_owned()).collect(),
+            Err(error) if error.kind() == Kind::NotFound => Vec::new(),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+struct Answer {
+    status: u16,
+    length: Option<String>,
+    body: Bytes,
+}
+
+async fn keeps_objects_and_what_is_said_of_them(place: Place) {
+    let (swift, c) = (place.client(), place.container.as_str());
+    let options = UploadOptions {
+        delete_after: Some(Duration::from_secs(3600)),
+        metadata: [("usage-count".to_owned(), "1".to_owned())].into(),
+        content_type: Some("application/x-iso9660-image".to_owned()),
+        ..create()
+    };
+    let uploaded = swift
+        .upload(c, "boot-1", bytes("hello world"), options)
+        .await
+        .unwrap();
+    assert_eq!(uploaded.etag, "5eb63bbbe01eeed093cb22bb8f5acdc3");
+    assert_eq!((uploaded.bytes, uploaded.segments.len()), (11, 0));
+
+    let info = swift.head(c, "boot-1").await.unwrap().unwrap();
+    assert_eq!((info.bytes, &info.etag), (11, &uploaded.etag));
+    assert_eq!(info.content_type, "application/x-iso9660-image");
+    assert_eq!(info.metadata["usage_count"], "1");
+    let delete_at = info.delete_at.unwrap();
+
+    let changes = BTreeMap::from([
+        ("usage_count".to_owned(), Some("2".to_owned())),
+        ("Node".to_owned(), Some("zürich-7".to_owned())),
+    ]);
+    let now = swift.set_metadata(c, "boot-1", &changes).await.unwrap();
+    assert_eq!(now["node"], "zürich-7");
+    let changes = BTreeMap::from([("node".to_owned(), None)]);
+    let now = swift.set_metadata(c, "boot-1", &changes).await.unwrap();
+    let info = swift.head(c, "boot-1").await.unwrap().unwrap();
+    assert_eq!(info.metadata, now);
+    assert_eq!(now, [("usage_count".to_owned(), "2".to_owned())].into());
+    assert_eq!(
+        info.delete_at,
+        Some(delete_at),
+        "a POST must not drop the expiry"
+    );
+    assert_eq!(info.content_type, "application/x-iso9660-image");
+
+    let (empty, _) = place.file(0);
+    let uploaded = swift.upload(c, "empty", empty, create()).await.unwrap();
+    assert_eq!(uploaded.etag, "d41d8cd98f00b204e9800998ecf8427e");
+
+    assert!(swift.delete(c, "boot-1").await.unwrap());
+    assert!(!swift.delete(c, "boot-1").await.unwrap());
+    assert_eq!(swift.head(c, "boot-1").await.unwrap(), None);
+    assert_eq!(swift.head("none", "boot-1").await.unwrap(), None);
+    let error = swift.set_metadata(c, "boot-1", &changes).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.message()),
+        (Kind::NotFound, "no such object")
+    );
+    let error = swift
+        .list("none", ListOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind(), error.on()), (Kind::NotFound, "none"));
+    let missing = swift.upload("none", "o", bytes("1"), UploadOptions::default());
+    let error = missing.await.unwrap_err();
+    assert_eq!((error.kind(), error.on()), (Kind::NotFound, "none/o"));
+    assert!(error.advice().unwrap().contains("create_container"));
+    assert!(
+        error.details()["transaction"]
+            .as_str()
+            .unwrap()
+            .starts_with("tx")
+    );
+}
+
+async fn carries_any_name_and_lists_them_in_pages(place: Place) {
+    let swift = place.client();
+    let container = format!("{} ü%", place.container);
+    let mut names = [
+        "a//b",
+        "/lead",
+        "trail/",
+        "per%cent %2e%2e",
+        "q?a=1&b#c",
+        "dü/日本",
+        "sp ace+plus",
+        "..a",
+        "back\\slash",
+        "\"quote'",
+        "many/1",
+        "many/2",
+        "many/3",
+    ];
+    for name in names {
+        let body = Body::Bytes(Bytes::from(name.as_bytes().to_vec()));
+        swift
+            .upload(&container, name, body, create())
+            .await
+            .unwrap();
+    }
+    names.sort_unstable();
+    let list = |options| swift.list(&container, options);
+    let listed = list(ListOptions::default()).await.unwrap();
+    assert_eq!(listed.iter().map(Entry::name).collect::<Vec<_>>(), names);
+    for name in names {
+        let to = place.dir.path().join("got");
+        swift.download(&container, name, &to).await.unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), name.as_bytes());
+    }
+    let some = ListOptions {
+        prefix: Some("many/".to_owned()),
+        marker: Some("many/1".to_owned()),
+        limit: Some(1),
+        ..ListOptions::default()
+    };
+    let some = list(some).await.unwrap();
+    assert_eq!(some.iter().map(Entry::name).collect::<Vec<_>>(), ["many/2"]);
+    let top = ListOptions {
+        delimiter: Some("/".to_owned()),
+        prefix: Some("m".to_owned()),
+        ..ListOptions::default()
+    };
+    let top = list(top).await.unwrap();
+    assert!(
+        matches!(&top[..], [Entry::Subdir(name)] if name == "many/"),
+        "{top:?}"
+    );
+}
+
+async fn expired_objects_vanish(place: Place) {
+    let (swift, c) = (place.client(), place.container.as_str());
+    swift
+        .upload(c, "stays", bytes("1"), create())
+        .await
+        .unwrap();
+    let brief = UploadOptions {
+        delete_after: Some(Duration::from_secs(1)),
+        ..UploadOptions::default()
+    };
+    swift.upload(c, "goes", bytes("2"), brief).await.unwrap();
+    let gone = async {
+        while swift.head(c, "goes").await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // The bytes go when a daemon comes by; the listing tells.
+        while place.names(false).await != ["stays"] {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let gone = tokio::time::timeout(TIMEOUT * 3, gone).await;
+    gone.expect("the object must expire and be removed");
+}
+
+async fn temp_urls_open_one_object_for_a_while(place: Place) {
+    let (swift, c) = (place.client(), place.container.as_str());
+    swift.upload(c, "x", bytes("x"), create()).await.unwrap();
+    let key = place.with_key("first", Some(KeyOwner::Container));
+    let body = pattern(100_000);
+    let upload = Body::Bytes(Bytes::from(body.clone()));
+    swift
+        .upload(c, "dir/boot ü.iso", upload, create())
+        .await
+        .unwrap();
+    let options = TempUrlOptions {
+        filename: Some("boot.iso".to_owned()),
+        ..TempUrlOptions::default()
+    };
+    let url = key
+        .temp_url(c, "dir/boot ü.iso", options.clone())
+        .await
+        .unwrap();
+    let url = url.expose();
+    assert!(url.ends_with("&filename=boot.iso"), "{url}");
+    let whole = place.ask(Method::GET, url, None).await;
+    assert_eq!((whole.status, whole.body == body), (200, true));
+    let head = place.ask(Method::HEAD, url, None).await;
+    assert_eq!((head.status, head.length.as_deref()), (200, Some("100000")));
+    for (range, from, to) in [
+        ("bytes=0-0", 0, 1),
+        ("bytes=2048-4095", 2048, 4096),
+        ("bytes=-1000", 99_000, 100_000),
+    ] {
+        let part = place.ask(Method::GET, url, Some(("range", range))).await;
+        assert_eq!(
+            (part.status, part.body == body[from..to]),
+            (206, true),
+            "{range}"
+        );
+    }
+    let beyond = place
+        .ask(Method::GET, url, Some(("range", "bytes=100000-")))
+        .await;
+    assert_eq!(beyond.status, 416);
+    for method in [Method::PUT, Method::DELETE, Method::POST] {
+        let refused = place
+            .ask(method.clone(), url, Some(("content-length", "0")))
+            .await;
+        assert_eq!(refused.status, 401, "{method}");
+    }
+    for (from, to) in [
+        ("%20%C3%BC.iso", ".iso"),
+        ("temp_url_sig=", "temp_url_sig=0"),
+        ("temp_url_expires=", "temp_url_expires=1"),
+    ] {
+        let changed = url.replace(from, to);
+        assert_ne!(changed, url);
+        assert_eq!(
+            place.ask(Method::GET, &changed, None).await.status,
+            401,
+            "{from}"
+        );
+    }
+}
+
+async fn temp_urls_end_and_are_for_one_key_and_method(place: Place) {
+    let (swift, c) = (place.client(), place.container.as_str());
+    swift.upload(c, "x", bytes("x"), create()).await.unwrap();
+    let key = place.with_key("first", Some(KeyOwner::Container));
+    let wrong = place.with_key("another", None);
+    let url = wrong
+        .temp_url(c, "x", TempUrlOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(place.get(&url).await, 401, "wrong key");
+    let brief = TempUrlOptions {
+        ttl: Duration::from_secs(2),
+        ..TempUrlOptions::default()
+    };
+    let brief = key.temp_url(c, "x", brief).await.unwrap();
+    let ended = async { while place.get(&brief).await != 401 {} };
+    let ended = tokio::time::timeout(TIMEOUT, ended).await;
+    ended.expect("the URL must expire");
+    let put = TempUrlOptions {
+        method: Method::PUT,
+        ..TempUrlOptions::default()
+    };
+    let put = key.temp_url(c, "new", put).await.unwrap();
+    let created = place
+        .ask(Method::PUT, put.expose(), Some(("content-length", "0")))
+        .await;
+    assert_eq!(created.status, 201);
+    assert_eq!(place.get(&put).await, 401, "a PUT signature must not read");
+}
+
+/// Keys are set where they are missing; the one before stays good.
+async fn temp_url_keys_rotate(place: Place) {
+    let (swift, c) = (place.client(), place.container.as_str());
+    swift.upload(c, "o", bytes("1"), create()).await.unwrap();
+    let owner = Some(KeyOwner::Container);
+    let mut urls = Vec::new();
+    for key in ["one", "two", "two", "three"] {
+        let by = place.with_key(key, owner);
+        let url = by
+            .temp_url(c, "o", TempUrlOptions::default())
+            .await
+            .unwrap();
+        assert_eq!(place.get(&url).await, 200, "{key}");
+        urls.push(url);
+    }
+    // A proxy remembers a container's keys for a while; ask until each verdict is the last one.
+    for (url, expected) in urls.iter().zip([401, 200, 200, 200]) {
+        let settled = async { while place.get(url).await != expected {} };
+        tokio::time::timeout(TIMEOUT * 3, settled)
+            .await
+            .expect("only the last two keys are good");
+    }
+}
+
+async fn files_over_the_limit_become_segments(place: Place) {
+    let (swift, c) = (place.client(), place.container.as_str());
+    let segmented = UploadOptions {
+        segment_bytes: Some(1 << 20),
+        metadata: [("a".to_owned(), "b".to_owned())].into(),
+        ..create()
+    };
+    let (body, content) = place.file(3_500_000);
+    let uploaded = swift
+        .upload(c, "big", body.clone(), segmented.clone())
+        .await
+        .unwrap();
+    assert_eq!(uploaded.bytes, 3_500_000);
+    assert!(place.download("big").await == content);
+    let info = swift.head(c, "big").await.unwrap().unwrap();
+    assert_eq!((info.bytes, info.metadata["a"].as_str()), (3_500_000, "b"));
+    let names = |segments: &[String]| -> Vec<String> {
+        let name = |path: &String| path.split_once('/').unwrap().1.to_owned();
+        segments.iter().map(name).collect()
+    };
+    assert_eq!(place.names(true).await, names(&uploaded.segments));
+    // The same again doubles nothing; another one leaves nothing of it.
+    let again = swift
+        .upload(c, "big", body, segmented.clone())
+        .await
+        .unwrap();
+    assert_eq!(again, uploaded);
+    assert_eq!(place.names(true).await, names(&uploaded.segments));
+    let (body, content) = place.file(2_000_000);
+    let uploaded = swift.upload(c, "big", body, segmented).await.unwrap();
+    assert!(place.download("big").await == content);
+    assert_eq!(place.names(true).await, names(&uploaded.segments));
+    assert!(swift.delete(c, "big").await.unwrap());
+    assert_eq!(place.names(true).await, [""; 0]);
+    assert_eq!(place.names(false).await, [""; 0]);
+}
+
+/// Every scenario on every Swift.
+macro_rules! on_every_swift {
+    ($($scenario:ident)*) => {
+        mod built_in {
+            $(#[tokio::test]
+            async fn $scenario() {
+                super::$scenario(super::Place::built_in()).await;
+            })*
+        }
+        mod tempauth {
+            $(#[tokio::test]
+            async fn $scenario() {
+                let options = super::services().tempauth_options();
+                super::$scenario(super::Place::new(options, None)).await;
+            })*
+        }
+        mod keystone {
+            $(#[tokio::test]
+            async fn $scenario() {
+                let options = super::services().swift_options();
+                super::$scenario(super::Place::new(options, None)).await;
+            })*
+        }
+    };
+}
+
+on_every_swift! {
+    keeps_objects_and_what_is_said_of_them
+    carries_any_name_and_lists_them_in_pages
+    expired_objects_vanish
+    temp_urls_open_one_object_for_a_while
+    temp_urls_end_and_are_for_one_key_and_method
+    temp_url_keys_rotate
+    files_over_the_limit_become_segments
+}
+
+/// The limit of the real one, which is small here.
+#[tokio::test]
+async fn what_one_object_cannot_hold_is_segmented_unasked() {
+    let place = Place::new(services().swift_options(), None);
+    let (body, content) =
+        place.file(usize::try_from(services().number("max_file_size")).unwrap() + 1);
+    let uploaded = place
+        .client()
+        .upload(&place.container, "o", body, create())
+        .await
+        .unwrap();
+    assert_eq!(uploaded.segments.len(), 2);
+    assert!(place.download("o").await == content);
+}
