@@ -2,7 +2,6 @@
 
 mod discovery;
 mod driver;
-mod fence;
 mod line;
 mod login;
 mod open;

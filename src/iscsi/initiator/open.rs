@@ -1,6 +1,5 @@
-//! From options to a disk: login, a clean task set, the unit's description, the fence.
+//! From options to a disk: login, a clean task set and the unit's description.
 
-use super::fence::{self, Fenced};
 use super::line::Line;
 use super::login::{LoginOptions, log_in};
 use super::probe::{self, LunInfo, probe};
@@ -26,7 +25,6 @@ pub(super) struct Plan {
 pub(super) struct Opened {
     pub(super) line: Line,
     pub(super) info: LunInfo,
-    pub(super) fenced: Option<Fenced>,
     /// We reset the unit ourselves, so that it says it was reset.
     reset: bool,
 }
@@ -61,16 +59,7 @@ impl Plan {
             }
             info => info?,
         };
-        let fenced = match options.fence {
-            Some(number) => Some(fence::acquire(&mut line, fence::key(number)).await?),
-            None => None,
-        };
-        Ok(Opened {
-            line,
-            info,
-            fenced,
-            reset,
-        })
+        Ok(Opened { line, info, reset })
     }
 }
 
@@ -91,9 +80,6 @@ async fn end_old_tasks(line: &mut Line) -> Result<bool, Failure> {
 impl Opened {
     /// Whether the unit's cache is sure to be what it was before the reconnection.
     pub(super) fn kept_its_cache(&self) -> bool {
-        if self.fenced == Some(Fenced::Held { before: true }) {
-            return true;
-        }
         let news = &self.line.news;
         let was_reset = !self.reset && news.iter().any(|sense| sense.is_reset());
         news.contains(&Sense::I_T_NEXUS_LOSS) && !was_reset

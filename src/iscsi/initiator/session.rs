@@ -1,7 +1,6 @@
 //! The handle that callers hold.
 
 use super::driver::{Call, Driver, Message, State};
-use super::fence::{self, Fenced};
 use super::line::{MAX_ATTENTIONS, good, is_busy, is_illegal};
 use super::login::{LoginOptions, random_isid};
 use super::open::Plan;
@@ -35,8 +34,6 @@ pub(super) struct Shared {
     pub(super) state: Arc<State>,
     driver: mpsc::Sender<Message>,
     info: LunInfo,
-    /// Our reservation key, if the disk is reserved.
-    key: Option<u64>,
     /// The first large write was sent.
     pub(super) primed: AtomicBool,
     /// The unit refused to write zeros by unmapping.
@@ -81,10 +78,6 @@ impl Session {
         let opened = plan.open(false).await?;
         let state = Arc::new(State::new(BUDGET));
         let (driver, inbox) = mpsc::channel(128);
-        let key = match opened.fenced {
-            Some(Fenced::Held { .. }) => plan.options.fence.map(fence::key),
-            _ => None,
-        };
         let shared = Shared {
             name,
             lun,
@@ -92,7 +85,6 @@ impl Session {
             state: Arc::clone(&state),
             driver,
             info: opened.info.clone(),
-            key,
             primed: AtomicBool::new(false),
             no_write_same: AtomicBool::new(false),
         };
@@ -106,12 +98,6 @@ impl Session {
     #[must_use]
     pub fn lun_info(&self) -> &LunInfo {
         &self.shared.info
-    }
-
-    /// Whether a persistent reservation keeps other writers off the disk.
-    #[must_use]
-    pub fn is_reserved(&self) -> bool {
-        self.shared.key.is_some()
     }
 
     /// How often the connection was lost and made anew.
@@ -168,17 +154,11 @@ impl Session {
         flushed.map_err(|failure| self.error("iscsi.flush", failure))
     }
 
-    /// Ends the session once earlier calls are done, and gives the reservation up. Calls on clones
-    /// fail afterwards.
+    /// Ends the session once earlier calls are done. Calls on clones fail afterwards.
     ///
     /// # Errors
     /// If the session is over already, or the target does not answer.
     pub async fn logout(self) -> Result<()> {
-        if let Some(key) = self.shared.key {
-            let (cdb, transfer) = fence::release(key);
-            // A newer owner may have taken it, and a lost session is told of below.
-            self.run("PERSISTENT RESERVE OUT", cdb, transfer).await.ok();
-        }
         let (reply, answer) = oneshot::channel();
         let sent = self.shared.driver.send(Message::LogOut(reply)).await;
         let end = match sent {

@@ -88,22 +88,6 @@ pub enum Cdb {
         /// How many; 0 means up to the end.
         blocks: u32,
     },
-    /// What is known of persistent reservations.
-    PersistentReserveIn {
-        /// SERVICE ACTION, of [`super::reservation::read`].
-        action: u8,
-        /// Bytes wanted at most.
-        allocation: u16,
-    },
-    /// Change persistent reservations.
-    PersistentReserveOut {
-        /// SERVICE ACTION, of [`super::reservation::change`].
-        action: u8,
-        /// SCOPE and TYPE; scope 0 is the unit.
-        kind: u8,
-        /// Length of the parameter list in bytes.
-        length: u32,
-    },
 }
 
 mod opcode {
@@ -121,8 +105,6 @@ mod opcode {
     pub(super) const WRITE_SAME_10: u8 = 0x41;
     pub(super) const UNMAP: u8 = 0x42;
     pub(super) const MODE_SENSE_10: u8 = 0x5a;
-    pub(super) const PERSISTENT_RESERVE_IN: u8 = 0x5e;
-    pub(super) const PERSISTENT_RESERVE_OUT: u8 = 0x5f;
     pub(super) const READ_16: u8 = 0x88;
     pub(super) const WRITE_16: u8 = 0x8a;
     pub(super) const SYNCHRONIZE_CACHE_16: u8 = 0x91;
@@ -199,18 +181,6 @@ impl Cdb {
                 let (short, long) = (opcode::SYNCHRONIZE_CACHE_10, opcode::SYNCHRONIZE_CACHE_16);
                 cdb = short_or_long(short, long, lba, blocks);
             }
-            Self::PersistentReserveIn { action, allocation } => {
-                cdb[..2].copy_from_slice(&[opcode::PERSISTENT_RESERVE_IN, action]);
-                cdb[7..9].copy_from_slice(&allocation.to_be_bytes());
-            }
-            Self::PersistentReserveOut {
-                action,
-                kind,
-                length,
-            } => {
-                cdb[..3].copy_from_slice(&[opcode::PERSISTENT_RESERVE_OUT, action, kind]);
-                cdb[5..9].copy_from_slice(&length.to_be_bytes());
-            }
         }
         cdb
     }
@@ -248,15 +218,6 @@ impl Cdb {
             opcode::UNMAP if cdb[1] & 0x01 != 0 => return Err(Sense::INVALID_FIELD_IN_CDB),
             opcode::UNMAP => Self::Unmap {
                 length: be16(&cdb[7..9]),
-            },
-            opcode::PERSISTENT_RESERVE_IN => Self::PersistentReserveIn {
-                action: cdb[1] & 0x1f,
-                allocation: be16(&cdb[7..9]),
-            },
-            opcode::PERSISTENT_RESERVE_OUT => Self::PersistentReserveOut {
-                action: cdb[1] & 0x1f,
-                kind: cdb[2],
-                length: be32(&cdb[5..9]),
             },
             _ => return Self::decode_medium(cdb),
         })
@@ -411,7 +372,7 @@ mod tests {
     /// If this fails do not change the test.
     #[test]
     fn on_the_wire() {
-        let table: [(Cdb, [u8; 16]); 12] = [
+        let table: [(Cdb, [u8; 16]); 10] = [
             (
                 Cdb::Write {
                     lba: 0x0102_0304,
@@ -419,21 +380,6 @@ mod tests {
                     force: false,
                 },
                 [0x2a, 0, 1, 2, 3, 4, 0, 5, 6, 0, 0, 0, 0, 0, 0, 0],
-            ),
-            (
-                Cdb::PersistentReserveIn {
-                    action: 1,
-                    allocation: 0x0102,
-                },
-                [0x5e, 1, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0],
-            ),
-            (
-                Cdb::PersistentReserveOut {
-                    action: 5,
-                    kind: 5,
-                    length: 24,
-                },
-                [0x5f, 5, 5, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0],
             ),
             (
                 Cdb::Inquiry {
@@ -561,6 +507,7 @@ mod tests {
             Cdb::decode(&cdb)
         };
         assert_eq!(decode([0xa4, 0, 0]), Err(Sense::INVALID_OPERATION_CODE)); // MAINTENANCE OUT
+        assert_eq!(decode([0x5e, 0, 0]), Err(Sense::INVALID_OPERATION_CODE)); // PR IN
         assert_eq!(decode([0x28, 0x20, 0]), Err(Sense::INVALID_FIELD_IN_CDB)); // RDPROTECT
         assert_eq!(decode([0x9e, 0x12, 0]), Err(Sense::INVALID_FIELD_IN_CDB)); // GET LBA STATUS
         assert_eq!(decode([0x12, 0x00, 0x80]), Err(Sense::INVALID_FIELD_IN_CDB)); // no EVPD
