@@ -347,10 +347,10 @@ impl Driver {
 
     fn check_deadlines(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        while let Some((_, itt)) = self
-            .deadlines
-            .pop_front_if(|(deadline, _)| *deadline <= now)
+        while let Some((deadline, itt)) = self.deadlines.front().copied()
+            && deadline <= now
         {
+            self.deadlines.pop_front();
             self.abort(itt);
         }
         if self.aborts.iter().any(|(_, _, until)| *until <= now) {
