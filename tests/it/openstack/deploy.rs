@@ -3,6 +3,7 @@
 
 use super::services::services;
 use crate::flow::{FLOW, LabUp, code, flowrun, text};
+use flowrun::openstack::swift::TempUrlOptions;
 use serde_json::{Value, json};
 use std::process::Output;
 
@@ -70,6 +71,14 @@ root_gb = 1
     std::fs::write(lab.path("temp-url-key"), "the key of glance\n").unwrap();
 }
 
+/// Gives Glance's account the key that the configuration names, as its operator would have.
+async fn sign_for_glance(id: &str) {
+    let (glance, swift) = (services().glance(), services().swift_of_glance());
+    let image = glance.image(id).await.unwrap();
+    let url = glance.temp_url(&image, &swift, "glance", TempUrlOptions::default());
+    url.await.unwrap();
+}
+
 fn with_config(lab: &LabUp, arguments: &[&str]) -> Output {
     let config = lab.path("flowrun.toml");
     let mut command = flowrun(arguments);
@@ -87,6 +96,7 @@ async fn the_stock_flow_deploys_with_the_real_services() {
     let image = services()
         .upload_image("swift", json!({ "disk_format": "raw" }), image)
         .await;
+    sign_for_glance(&iso).await;
     configure(&lab, &format!("glance://{iso}"), &image);
     let output = with_config(&lab, &[FLOW, "--node", "lab-1"]);
     assert_eq!(code(&output), 0, "{}", text(&output));

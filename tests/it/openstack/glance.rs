@@ -6,8 +6,7 @@ use flowrun::error::Kind;
 use flowrun::http::{self, Trust};
 use flowrun::image::checksum::{Algorithm, Checksum};
 use flowrun::imagecache::{ImageCache, Limits, Origin, Sources};
-use flowrun::openstack::swift::{KeyOwner, Swift, SwiftOptions, TempUrlOptions};
-use flowrun::secret::Secret;
+use flowrun::openstack::swift::TempUrlOptions;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,13 +57,7 @@ async fn an_image_is_found_by_id_or_unique_name() {
 
 #[tokio::test]
 async fn an_image_in_swift_can_be_read_by_url() {
-    let key = Secret::new("the key of glance");
-    let swift = Swift::new(SwiftOptions {
-        temp_url_key: Some(key),
-        set_temp_url_key: Some(KeyOwner::Account),
-        ..services().swift_options()
-    })
-    .unwrap();
+    let swift = services().swift_of_glance();
     let glance = services().glance();
     let client = http::client(&Trust::System, Duration::from_secs(60)).unwrap();
     {

@@ -4,7 +4,7 @@ use flowrun::backoff::Backoff;
 use flowrun::http::Trust;
 use flowrun::openstack::glance::Glance;
 use flowrun::openstack::keystone::{Keystone, KeystoneOptions, Login, Named, Place};
-use flowrun::openstack::swift::{SwiftAuth, SwiftOptions};
+use flowrun::openstack::swift::{KeyOwner, Swift, SwiftAuth, SwiftOptions};
 use flowrun::secret::Secret;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -115,6 +115,16 @@ impl Services {
 
     pub(crate) fn glance(&self) -> Glance {
         Glance::new(self.keystone(), &Trust::System).unwrap()
+    }
+
+    /// Swift as who signs URLs into Glance's store; the first signature sets the account's key.
+    pub(crate) fn swift_of_glance(&self) -> Swift {
+        let options = SwiftOptions {
+            temp_url_key: Some(Secret::new("the key of glance")),
+            set_temp_url_key: Some(KeyOwner::Account),
+            ..self.swift_options()
+        };
+        Swift::new(options).unwrap()
     }
 
     /// Uploads an image as an operator does, and returns its id.
