@@ -61,13 +61,21 @@ pub enum Failure {
     /// The unit was reset after data had been written and before it was flushed.
     #[error("the unit was reset, and data written before may be lost")]
     Reset,
+    /// After a reconnection there was another disk than before.
+    #[error("the disk is another one since the reconnection: {what} changed")]
+    OtherDisk {
+        /// By what it was seen.
+        what: &'static str,
+    },
     /// The logical unit is no disk that we can use.
-    #[error("lun {lun} {why}")]
+    #[error("lun {lun} {why}{}", others(.luns))]
     Unusable {
         /// Its number.
         lun: u64,
         /// What is wrong with it.
         why: &'static str,
+        /// The units that the target has.
+        luns: Vec<u64>,
     },
     /// What the caller wants is not on the disk or not whole blocks.
     #[error("{0}")]
@@ -85,6 +93,9 @@ pub enum Failure {
         source: Arc<std::io::Error>,
     },
 }
+
+/// Reason of a Reject: the target got a data segment that does not match its digest.
+const DATA_DIGEST_ERROR: u8 = 0x02;
 
 impl Error {
     pub(super) fn new(op: &'static str, target: &Arc<str>, failure: impl Into<Failure>) -> Self {
@@ -141,12 +152,29 @@ impl Failure {
             Self::Protocol(proto::Error::InvalidPdu(
                 proto::InvalidPdu::HeaderDigest | proto::InvalidPdu::DataDigest,
             )) => true,
+            Self::Protocol(proto::Error::PeerMisbehaved(proto::PeerMisbehaved::Rejected(
+                reason,
+            ))) => *reason == DATA_DIGEST_ERROR,
             Self::Protocol(proto::Error::LoginRejected(status)) => status.class == 3,
             Self::Scsi { sense, .. } => matches!(
                 sense.key,
                 SenseKey::NOT_READY | SenseKey::UNIT_ATTENTION | SenseKey::ABORTED_COMMAND
             ),
             Self::Status { status, .. } => matches!(status, 0x08 | 0x28),
+            _ => false,
+        }
+    }
+
+    /// Whether the connection failed, and a new one may do: everything else is an answer.
+    pub(super) fn is_of_the_connection(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::ConnectionLost { .. } | Self::Timeout { .. } => true,
+            Self::Protocol(proto::Error::InvalidPdu(
+                proto::InvalidPdu::HeaderDigest | proto::InvalidPdu::DataDigest,
+            )) => true,
+            Self::Protocol(proto::Error::PeerMisbehaved(proto::PeerMisbehaved::Rejected(
+                reason,
+            ))) => *reason == DATA_DIGEST_ERROR,
             _ => false,
         }
     }
@@ -162,6 +190,7 @@ impl Failure {
                 _ => Kind::Protocol,
             },
             Self::Reset => Kind::InDoubt,
+            Self::OtherDisk { .. } => Kind::Conflict,
             Self::Unusable { .. } => Kind::NotFound,
             Self::InvalidArgument(_) => Kind::Invalid,
             Self::LoggedOut => Kind::Conflict,
@@ -186,10 +215,13 @@ impl Failure {
             Self::Protocol(proto::Error::PeerIncompatible(
                 proto::PeerIncompatible::DigestRefused(_),
             )) => "allow crc32c digests on the target, or do not require them",
-            Self::Protocol(proto::Error::Redirected { .. }) => "log in at the new address directly",
+            Self::Protocol(proto::Error::Redirected { .. }) => {
+                "the target's portals redirect to each other; check its configuration"
+            }
             Self::Connect(_) => "check that the target listens there and the network lets us",
             Self::ConnectionLost { .. } => "log in again and repeat what was not flushed",
             Self::Reset => "write everything since the last flush again",
+            Self::OtherDisk { .. } => "the target was set up anew; start again",
             Self::Unusable { .. } => "name the lun of a disk; tgt's disks begin at 1",
             _ => return None,
         })
@@ -223,6 +255,15 @@ fn sense_kind(sense: Sense) -> Kind {
         (SenseKey::NOT_READY | SenseKey::UNIT_ATTENTION, _) => Kind::Conflict,
         _ => Kind::Io,
     }
+}
+
+/// The units to use instead.
+fn others(luns: &[u64]) -> String {
+    if luns.is_empty() {
+        return String::new();
+    }
+    let luns: Vec<String> = luns.iter().map(u64::to_string).collect();
+    format!("; the target has {}", luns.join(", "))
 }
 
 fn status_text(status: u8) -> &'static str {

@@ -96,9 +96,9 @@ impl Connection {
         !self.outgoing.has_remaining()
     }
 
-    /// Bytes handed to the kernel so far, headers and digests included.
-    pub(super) fn bytes_sent(&self) -> u64 {
-        self.bytes_sent
+    /// Bytes handed to the kernel since the last call, headers and digests included.
+    pub(super) fn take_bytes_sent(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_sent)
     }
 
     /// Sends and receives until a PDU is in or the send queue runs low. Cancel safe.

@@ -1,6 +1,6 @@
 //! Asking a portal for its targets.
 
-use super::login::log_in;
+use super::login::{log_in, random_isid};
 use crate::iscsi::error::{Error, Failure, Result};
 use crate::iscsi::proto::chap::Chap;
 use crate::iscsi::proto::login::SessionType;
@@ -36,9 +36,16 @@ async fn list(
     initiator_name: &str,
     chap: Option<Chap>,
 ) -> Result<Vec<DiscoveredTarget>, Failure> {
-    let session = SessionType::Discovery;
-    let (mut connection, login) =
-        log_in(portal, initiator_name, session, chap, DigestPolicy::None).await?;
+    let (session, digests) = (SessionType::Discovery, DigestPolicy::None);
+    let (mut connection, login) = log_in(
+        portal,
+        initiator_name,
+        session,
+        chap,
+        digests,
+        random_isid()?,
+    )
+    .await?;
     let (question, mut discovery) = Discovery::start(&login);
     connection.queue(question);
     loop {

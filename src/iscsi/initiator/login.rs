@@ -2,11 +2,13 @@
 
 use crate::iscsi::error::Failure;
 use crate::iscsi::io::{Broken, Connection};
+use crate::iscsi::proto::Error;
 use crate::iscsi::proto::chap::{Challenge, Chap};
 use crate::iscsi::proto::login::{
     Initiator, InitiatorConfig, InitiatorProgress, LoggedIn, SessionType,
 };
 use crate::iscsi::proto::negotiate::{DigestPolicy, Proposal};
+use crate::iscsi::proto::pdu::Isid;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,12 +29,19 @@ pub struct LoginOptions {
     pub digests: DigestPolicy,
     /// For connecting, logging in and getting to know the unit, all together.
     pub login_timeout: Duration,
-    /// For each command, from when it may be sent. A command that takes longer ends the session.
+    /// For each command, from when it may be sent. A command that takes longer is aborted.
     pub command_timeout: Duration,
+    /// How long a lost connection may stay without a command that succeeds. Until then it is made
+    /// anew and unanswered commands are sent again; with zero it is never made anew.
+    pub recovery_timeout: Duration,
+    /// Silence after which the target is asked for a sign of life; as long again, and the
+    /// connection counts as lost.
+    pub keep_alive: Duration,
 }
 
 impl LoginOptions {
-    /// LUN 1, no CHAP, digests if the target can, 30 seconds to log in and for each command.
+    /// LUN 1, no CHAP, digests if the target can; 30 seconds to log in and for each
+    /// command, a minute to recover, a sign of life every 10 seconds.
     pub fn new(
         portal: impl Into<String>,
         target_name: impl Into<String>,
@@ -47,6 +56,8 @@ impl LoginOptions {
             digests: DigestPolicy::Preferred,
             login_timeout: Duration::from_secs(30),
             command_timeout: Duration::from_secs(30),
+            recovery_timeout: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(10),
         }
     }
 }
@@ -64,27 +75,51 @@ fn proposal(digests: DigestPolicy) -> Proposal {
         initial_r2t: false,
         immediate_data: true,
         max_outstanding_r2t: 16,
-        time2wait: 2,
+        time2wait: 0,
         time2retain: 0,
     }
 }
 
-/// Connects and logs in. The caller bounds the time.
+/// Redirections that one login follows.
+const MAX_REDIRECTIONS: u32 = 4;
+
+/// Connects and logs in, wherever the portal sends us. The caller bounds the time.
 pub(super) async fn log_in(
     portal: &str,
     initiator_name: &str,
     session: SessionType,
     chap: Option<Chap>,
     digests: DigestPolicy,
+    isid: Isid,
 ) -> Result<(Connection, LoggedIn), Failure> {
-    let config = InitiatorConfig {
-        initiator_name: initiator_name.to_owned(),
-        session,
-        isid: random_isid()?,
-        chap,
-        challenge: random_challenge()?,
-        proposal: proposal(digests),
-    };
+    let mut portal = portal.to_owned();
+    let mut redirections = 0;
+    loop {
+        let config = InitiatorConfig {
+            initiator_name: initiator_name.to_owned(),
+            session: session.clone(),
+            isid,
+            chap: chap.clone(),
+            challenge: random_challenge()?,
+            proposal: proposal(digests),
+        };
+        match log_in_at(&portal, config).await {
+            // Temporary or permanent is all one: the next login asks at the first portal again.
+            Err(Failure::Protocol(Error::Redirected { address, .. }))
+                if redirections < MAX_REDIRECTIONS && !address.is_empty() =>
+            {
+                redirections += 1;
+                portal = with_port(address);
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn log_in_at(
+    portal: &str,
+    config: InitiatorConfig,
+) -> Result<(Connection, LoggedIn), Failure> {
     let connection = Connection::connect(portal).await;
     let mut connection = connection.map_err(|error| Failure::Connect(Arc::new(error)))?;
     let (mut request, login) = Initiator::start(config)?;
@@ -101,8 +136,21 @@ pub(super) async fn log_in(
     }
 }
 
+/// A TargetAddress without port means 3260 (RFC 7143 section 13.8).
+fn with_port(address: String) -> String {
+    let host_end = address.rfind(']').unwrap_or(0);
+    let has_port = address
+        .get(host_end..)
+        .is_some_and(|rest| rest.contains(':'));
+    if has_port {
+        address
+    } else {
+        format!("{address}:3260")
+    }
+}
+
 /// A session identifier of the random format (RFC 7143 section 11.12.5).
-fn random_isid() -> Result<[u8; 6], Failure> {
+pub(super) fn random_isid() -> Result<Isid, Failure> {
     let mut isid = [0; 6];
     random(&mut isid)?;
     isid[0] = 0x80;
@@ -129,6 +177,24 @@ impl From<Broken> for Failure {
             Broken::Closed => Self::lost("closed by the target"),
             Broken::Io(error) => Self::lost(error.to_string()),
             Broken::Protocol(error) => Self::Protocol(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_get_the_usual_port() {
+        for (address, portal) in [
+            ("10.0.0.1", "10.0.0.1:3260"),
+            ("10.0.0.1:3261", "10.0.0.1:3261"),
+            ("[fe80::1]", "[fe80::1]:3260"),
+            ("[fe80::1]:3261", "[fe80::1]:3261"),
+            ("node.example", "node.example:3260"),
+        ] {
+            assert_eq!(with_port(address.to_owned()), portal);
         }
     }
 }

@@ -2,8 +2,12 @@
 
 mod discovery;
 mod driver;
+mod line;
 mod login;
+mod open;
+mod pieces;
 mod probe;
+mod recovery;
 mod session;
 
 pub use discovery::discover;

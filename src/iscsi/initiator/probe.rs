@@ -1,12 +1,13 @@
 //! What a logical unit says about itself.
 
-use super::session::Session;
+use super::line::{Line, is_illegal};
 use crate::iscsi::error::Failure;
 use crate::iscsi::proto::negotiate::Params;
+use crate::iscsi::proto::pdu::Lun;
 use crate::iscsi::proto::session::Transfer;
 use crate::iscsi::scsi::{
-    BlockLimits, Capacity, Cdb, Inquiry, ModeHeader, Provisioning, Sense, SenseKey, page,
-    vpd_payload,
+    BlockLimits, Capacity, Cdb, Designator, Inquiry, ModeHeader, Provisioning, Sense, SenseKey,
+    decode_lun_list, page, vpd_payload,
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -30,9 +31,11 @@ pub struct LunInfo {
     pub revision: String,
     /// Unit serial number; empty if it has none.
     pub serial: String,
+    /// Its worldwide name, as `naa.…`, `eui.…` or `t10.…`; empty if it has none.
+    pub device_id: String,
     /// Whether it refuses writes.
     pub write_protected: bool,
-    /// Whether blocks can be given back with [`Session::unmap`].
+    /// Whether blocks can be given back with [`super::Session::unmap`].
     pub can_unmap: bool,
     /// Whether zeros can be written by unmapping, which costs next to nothing.
     pub unmap_zeroes: bool,
@@ -54,32 +57,38 @@ impl LunInfo {
 const NOT_READY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Gets to know the unit. The caller bounds the time.
-pub(super) async fn probe(session: &Session, lun: u64, params: Params) -> Result<LunInfo, Failure> {
-    let inquiry = inquiry(session, lun).await?;
-    wait_until_ready(session).await?;
-    let capacity = capacity(session).await?;
-    let pages = vpd(session, page::SUPPORTED).await?.unwrap_or_default();
+pub(super) async fn probe(line: &mut Line, lun: u64, params: Params) -> Result<LunInfo, Failure> {
+    let inquiry = inquiry(line, lun).await?;
+    wait_until_ready(line).await?;
+    let capacity = capacity(line, lun).await?;
+    let pages = vpd(line, page::SUPPORTED).await?.unwrap_or_default();
     let listed = |code: u8| pages.contains(&code);
     let mut serial = String::new();
     if listed(page::SERIAL) {
-        let text = vpd(session, page::SERIAL).await?.unwrap_or_default();
+        let text = vpd(line, page::SERIAL).await?.unwrap_or_default();
         String::from_utf8_lossy(&text)
             .trim_matches(['\0', ' '])
             .clone_into(&mut serial);
     }
+    let mut device_id = String::new();
+    if listed(page::IDENTIFICATION)
+        && let Some(payload) = vpd(line, page::IDENTIFICATION).await?
+    {
+        device_id = Designator::worldwide_name(&payload).unwrap_or_default();
+    }
     let mut limits = BlockLimits::default();
     if listed(page::BLOCK_LIMITS)
-        && let Some(payload) = vpd(session, page::BLOCK_LIMITS).await?
+        && let Some(payload) = vpd(line, page::BLOCK_LIMITS).await?
     {
         limits = BlockLimits::decode(&payload);
     }
     let mut provisioning = Provisioning::default();
     if listed(page::PROVISIONING)
-        && let Some(payload) = vpd(session, page::PROVISIONING).await?
+        && let Some(payload) = vpd(line, page::PROVISIONING).await?
     {
         provisioning = Provisioning::decode(&payload);
     }
-    let mode = mode(session).await?;
+    let mode = mode(line).await?;
     Ok(LunInfo {
         lun,
         blocks: capacity.blocks,
@@ -89,6 +98,7 @@ pub(super) async fn probe(session: &Session, lun: u64, params: Params) -> Result
         product: inquiry.product,
         revision: inquiry.revision,
         serial,
+        device_id,
         write_protected: mode.write_protected,
         can_unmap: capacity.thin && provisioning.unmap,
         // Only WRITE SAME promises zeros. UNMAP is a hint, which a unit may follow in part, even
@@ -99,32 +109,48 @@ pub(super) async fn probe(session: &Session, lun: u64, params: Params) -> Result
     })
 }
 
-async fn inquiry(session: &Session, lun: u64) -> Result<Inquiry, Failure> {
+fn unusable(lun: u64, why: &'static str) -> Failure {
+    let luns = Vec::new();
+    Failure::Unusable { lun, why, luns }
+}
+
+/// The numbers of the target's units; empty if it does not tell.
+pub(super) async fn luns(line: &mut Line) -> Vec<u64> {
+    let (select, allocation) = (0, 4096);
+    let cdb = Cdb::ReportLuns { select, allocation };
+    let data = line.run("REPORT LUNS", cdb, Transfer::In(allocation)).await;
+    let luns = data.map(|data| decode_lun_list(&data)).unwrap_or_default();
+    luns.into_iter().filter_map(Lun::number).collect()
+}
+
+async fn inquiry(line: &mut Line, lun: u64) -> Result<Inquiry, Failure> {
     let cdb = Cdb::Inquiry {
         page: None,
         allocation: 255,
     };
-    let data = session.run("INQUIRY", cdb, Transfer::In(255)).await?;
-    let unusable = |why| Failure::Unusable { lun, why };
-    let inquiry = Inquiry::decode(&data).ok_or_else(|| unusable("does not identify itself"))?;
+    let data = line.run("INQUIRY", cdb, Transfer::In(255)).await?;
+    let inquiry =
+        Inquiry::decode(&data).ok_or_else(|| unusable(lun, "does not identify itself"))?;
     match (inquiry.qualifier, inquiry.device_type) {
         (0, 0) => Ok(inquiry),
-        (0, 0x0c) => Err(unusable("is the target's controller, not a disk")),
-        (0, _) => Err(unusable("is not a disk")),
-        _ => Err(unusable("does not exist")),
+        (0, 0x0c) => Err(unusable(lun, "is the target's controller, not a disk")),
+        (0, _) => Err(unusable(lun, "is not a disk")),
+        _ => Err(unusable(lun, "does not exist")),
     }
 }
 
 /// Takes unit attentions off the unit, and waits while it is becoming ready.
-async fn wait_until_ready(session: &Session) -> Result<(), Failure> {
+async fn wait_until_ready(line: &mut Line) -> Result<(), Failure> {
     // A unit has one condition of each kind at most; the bound is for one that never ends.
     for _ in 0..1000 {
-        match session
+        match line
             .run_once("TEST UNIT READY", Cdb::TestUnitReady, Transfer::None)
             .await
         {
             Ok(_) => return Ok(()),
-            Err(Failure::Scsi { sense, .. }) if sense.key == SenseKey::UNIT_ATTENTION => {}
+            Err(Failure::Scsi { sense, .. }) if sense.key == SenseKey::UNIT_ATTENTION => {
+                line.news.push(sense);
+            }
             Err(Failure::Scsi { sense, .. }) if sense.is_becoming_ready() => {
                 tokio::time::sleep(NOT_READY_PAUSE).await;
             }
@@ -135,42 +161,34 @@ async fn wait_until_ready(session: &Session) -> Result<(), Failure> {
     Err(Failure::Scsi { command, sense })
 }
 
-async fn capacity(session: &Session) -> Result<Capacity, Failure> {
+async fn capacity(line: &mut Line, lun: u64) -> Result<Capacity, Failure> {
     let cdb = Cdb::ReadCapacity16 { allocation: 32 };
-    let capacity = match session
-        .run("READ CAPACITY(16)", cdb, Transfer::In(32))
-        .await
-    {
+    let capacity = match line.run("READ CAPACITY(16)", cdb, Transfer::In(32)).await {
         Ok(data) => Capacity::decode(&data),
         Err(failure) if is_illegal(&failure) => {
             let cdb = Cdb::ReadCapacity10;
-            let data = session
-                .run("READ CAPACITY(10)", cdb, Transfer::In(8))
-                .await?;
+            let data = line.run("READ CAPACITY(10)", cdb, Transfer::In(8)).await?;
             Capacity::decode_10(&data)
         }
         Err(failure) => return Err(failure),
     };
-    capacity.ok_or_else(|| Failure::Unusable {
-        lun: session.lun(),
-        why: "has no capacity that makes sense",
-    })
+    capacity.ok_or_else(|| unusable(lun, "has no capacity that makes sense"))
 }
 
 /// The payload of a VPD page; `None` if the unit does not have it after all.
-async fn vpd(session: &Session, code: u8) -> Result<Option<Bytes>, Failure> {
+async fn vpd(line: &mut Line, code: u8) -> Result<Option<Bytes>, Failure> {
     let cdb = Cdb::Inquiry {
         page: Some(code),
         allocation: 255,
     };
-    match session.run("INQUIRY", cdb, Transfer::In(255)).await {
+    match line.run("INQUIRY", cdb, Transfer::In(255)).await {
         Ok(data) => Ok(vpd_payload(code, &data).map(Bytes::copy_from_slice)),
         Err(failure) if is_illegal(&failure) => Ok(None),
         Err(failure) => Err(failure),
     }
 }
 
-async fn mode(session: &Session) -> Result<ModeHeader, Failure> {
+async fn mode(line: &mut Line) -> Result<ModeHeader, Failure> {
     let cdb = |ten| Cdb::ModeSense {
         ten,
         page: 0x3f,
@@ -179,16 +197,11 @@ async fn mode(session: &Session) -> Result<ModeHeader, Failure> {
         allocation: 192,
     };
     for ten in [false, true] {
-        match session.run("MODE SENSE", cdb(ten), Transfer::In(192)).await {
+        match line.run("MODE SENSE", cdb(ten), Transfer::In(192)).await {
             Ok(data) => return Ok(ModeHeader::decode(ten, &data).unwrap_or_default()),
             Err(failure) if is_illegal(&failure) => {}
             Err(failure) => return Err(failure),
         }
     }
     Ok(ModeHeader::default())
-}
-
-/// Whether the unit just does not have what was asked for.
-pub(super) fn is_illegal(failure: &Failure) -> bool {
-    matches!(failure, Failure::Scsi { sense, .. } if sense.key == SenseKey::ILLEGAL_REQUEST)
 }

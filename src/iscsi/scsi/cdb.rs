@@ -119,7 +119,7 @@ mod opcode {
 const READ_CAPACITY_16: u8 = 0x10;
 
 impl Cdb {
-    /// The bytes, in the form that holds 64-bit block addresses where there is a choice.
+    /// The bytes, in the shortest common form: old units have only the ten-byte ones.
     #[must_use]
     pub fn encode(self) -> [u8; 16] {
         let mut cdb = [0; 16];
@@ -157,9 +157,11 @@ impl Cdb {
                 cdb[..3].copy_from_slice(&[opcode::REPORT_LUNS, 0, select]);
                 cdb[6..10].copy_from_slice(&allocation.to_be_bytes());
             }
-            Self::Read { lba, blocks } => cdb = long(opcode::READ_16, lba, blocks),
+            Self::Read { lba, blocks } => {
+                cdb = short_or_long(opcode::READ_10, opcode::READ_16, lba, blocks);
+            }
             Self::Write { lba, blocks, force } => {
-                cdb = long(opcode::WRITE_16, lba, blocks);
+                cdb = short_or_long(opcode::WRITE_10, opcode::WRITE_16, lba, blocks);
                 cdb[1] = u8::from(force) << 3;
             }
             Self::WriteSame {
@@ -175,16 +177,9 @@ impl Cdb {
                 cdb[0] = opcode::UNMAP;
                 cdb[7..9].copy_from_slice(&length.to_be_bytes());
             }
-            // The short form is the one that every disk has.
             Self::SynchronizeCache { lba, blocks } => {
-                match (u32::try_from(lba), u16::try_from(blocks)) {
-                    (Ok(lba), Ok(blocks)) => {
-                        cdb[0] = opcode::SYNCHRONIZE_CACHE_10;
-                        cdb[2..6].copy_from_slice(&lba.to_be_bytes());
-                        cdb[7..9].copy_from_slice(&blocks.to_be_bytes());
-                    }
-                    _ => cdb = long(opcode::SYNCHRONIZE_CACHE_16, lba, blocks),
-                }
+                let (short, long) = (opcode::SYNCHRONIZE_CACHE_10, opcode::SYNCHRONIZE_CACHE_16);
+                cdb = short_or_long(short, long, lba, blocks);
             }
         }
         cdb
@@ -301,6 +296,18 @@ fn long(opcode: u8, lba: u64, length: u32) -> [u8; 16] {
     cdb[0] = opcode;
     cdb[2..10].copy_from_slice(&lba.to_be_bytes());
     cdb[10..14].copy_from_slice(&length.to_be_bytes());
+    cdb
+}
+
+/// The ten-byte form where address and length fit it, else the 16-byte one.
+fn short_or_long(short: u8, large: u8, lba: u64, blocks: u32) -> [u8; 16] {
+    let (Ok(lba_32), Ok(blocks_16)) = (u32::try_from(lba), u16::try_from(blocks)) else {
+        return long(large, lba, blocks);
+    };
+    let mut cdb = [0; 16];
+    cdb[0] = short;
+    cdb[2..6].copy_from_slice(&lba_32.to_be_bytes());
+    cdb[7..9].copy_from_slice(&blocks_16.to_be_bytes());
     cdb
 }
 
@@ -435,6 +442,19 @@ mod tests {
         }
     }
 
+    /// If this fails do not change the test.
+    #[test]
+    fn short_writes_on_the_wire() {
+        let write = Cdb::Write {
+            lba: 0x0102_0304,
+            blocks: 0x0506,
+            force: false,
+        };
+        let wire = [0x2a, 0, 1, 2, 3, 4, 0, 5, 6, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(write.encode(), wire);
+        assert_eq!(Cdb::decode(&wire), Ok(write));
+    }
+
     #[test]
     fn shorter_forms_mean_the_same() {
         let table: [(&[u8], Cdb); 5] = [
@@ -491,6 +511,7 @@ mod tests {
             cdb[..3].copy_from_slice(&first);
             Cdb::decode(&cdb)
         };
+        assert_eq!(decode([0xa4, 0, 0]), Err(Sense::INVALID_OPERATION_CODE)); // MAINTENANCE OUT
         assert_eq!(decode([0x5e, 0, 0]), Err(Sense::INVALID_OPERATION_CODE)); // PR IN
         assert_eq!(decode([0x28, 0x20, 0]), Err(Sense::INVALID_FIELD_IN_CDB)); // RDPROTECT
         assert_eq!(decode([0x9e, 0x12, 0]), Err(Sense::INVALID_FIELD_IN_CDB)); // GET LBA STATUS

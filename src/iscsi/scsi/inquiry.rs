@@ -120,6 +120,27 @@ impl Designator<'_> {
         data.put_u64(0x3000_0000_0000_0000 | self.number >> 4);
         data.freeze()
     }
+
+    /// The best name of the unit itself in the payload of page 0x83: NAA, EUI-64, T10 vendor.
+    #[must_use]
+    pub fn worldwide_name(mut payload: &[u8]) -> Option<String> {
+        let mut best: Option<(u8, String)> = None;
+        while let [code_set, kind, _, length, rest @ ..] = payload {
+            let name = rest.get(..usize::from(*length)).unwrap_or(rest);
+            payload = rest.get(name.len()..).unwrap_or_default();
+            // ASSOCIATION 0 is the unit, others its port or target.
+            let (rank, name) = match (kind & 0x3f, code_set & 0x0f) {
+                (3, 1) => (0, format!("naa.{}", hex::encode(name))),
+                (2, 1) => (1, format!("eui.{}", hex::encode(name))),
+                (1, 2 | 3) => (2, format!("t10.{}", ascii(name))),
+                _ => continue,
+            };
+            if best.as_ref().is_none_or(|(other, _)| rank < *other) {
+                best = Some((rank, name));
+            }
+        }
+        best.map(|(_, name)| name)
+    }
 }
 
 /// Block Limits (page 0xb0). Zero means not told.

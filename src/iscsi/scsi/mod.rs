@@ -10,5 +10,5 @@ mod sense;
 
 pub use cdb::{Cdb, unmap_list, unmap_ranges};
 pub use inquiry::{BlockLimits, Designator, Inquiry, Provisioning, page, vpd_page, vpd_payload};
-pub use parameter::{Capacity, ModeHeader, lun_list};
+pub use parameter::{Capacity, ModeHeader, decode_lun_list, lun_list};
 pub use sense::{Sense, SenseKey};

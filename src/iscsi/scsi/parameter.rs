@@ -161,6 +161,19 @@ pub fn lun_list(luns: &[Lun]) -> Bytes {
     data.freeze()
 }
 
+/// The units in REPORT LUNS data, as far as they came.
+#[must_use]
+pub fn decode_lun_list(data: &[u8]) -> Vec<Lun> {
+    let (Some(mut length), luns) = (data.get(..4), data.get(8..).unwrap_or_default()) else {
+        return Vec::new();
+    };
+    let length = usize::try_from(length.get_u32()).unwrap_or(usize::MAX);
+    let luns = luns.get(..length).unwrap_or(luns);
+    luns.chunks_exact(8)
+        .map(|mut lun| Lun(lun.get_u64()))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,11 +246,15 @@ mod tests {
         let list = lun_list(&[Lun(0), Lun::from_number(1).unwrap()]);
         assert_eq!(list[..8], [0, 0, 0, 16, 0, 0, 0, 0]);
         assert_eq!(list[16..], [0, 1, 0, 0, 0, 0, 0, 0]);
+        let luns = [Lun(0), Lun::from_number(1).unwrap()];
+        assert_eq!(decode_lun_list(&list), luns);
+        assert_eq!(decode_lun_list(&list[..17]), luns[..1]);
     }
 
     proptest! {
         #[test]
         fn never_panics(data: Vec<u8>) {
+            drop(decode_lun_list(&data));
             let _ = Capacity::decode(&data);
             let _ = Capacity::decode_10(&data);
             let _ = ModeHeader::decode(false, &data);

@@ -89,6 +89,8 @@ impl Sense {
     pub const SPACE_ALLOCATION_FAILED: Self = Self::new(SenseKey::DATA_PROTECT, 0x27, 0x07);
     /// The unit was switched on or reset.
     pub const POWER_ON_OR_RESET: Self = Self::new(SenseKey::UNIT_ATTENTION, 0x29, 0x00);
+    /// The session before this one ended, and nothing else happened to the unit.
+    pub const I_T_NEXUS_LOSS: Self = Self::new(SenseKey::UNIT_ATTENTION, 0x29, 0x07);
     /// Something inside the target failed.
     pub const INTERNAL_TARGET_FAILURE: Self = Self::new(SenseKey::HARDWARE_ERROR, 0x44, 0x00);
 
@@ -137,7 +139,7 @@ impl Sense {
     /// Whether the unit was reset, so that what its cache held may be lost.
     #[must_use]
     pub fn is_reset(self) -> bool {
-        self.key == SenseKey::UNIT_ATTENTION && self.asc == 0x29
+        self.key == SenseKey::UNIT_ATTENTION && self.asc == 0x29 && self != Self::I_T_NEXUS_LOSS
     }
 
     /// Whether the unit will be ready by itself.
@@ -172,6 +174,7 @@ impl Sense {
             (0x27, 0x07) => "space allocation failed, the target's storage is full",
             (0x27, _) => "write protected",
             (0x28, _) => "medium may have changed",
+            (0x29, 0x07) => "i_t nexus loss occurred",
             (0x29, _) => "power on or reset occurred",
             (0x2a, 0x01) => "mode parameters changed",
             (0x2a, 0x03..=0x05) => "reservations changed",

@@ -144,6 +144,8 @@ struct Session<'a> {
     _member: Option<Member>,
     waiting: VecDeque<Request>,
     running: JoinSet<(u32, Completion)>,
+    /// A unit attention that the initiator has not been told yet (SAM-5 section 5.14).
+    attention: Option<Sense>,
     logged_out: bool,
     heard: Instant,
     pinged: bool,
@@ -159,6 +161,9 @@ impl<'a> Session<'a> {
         let discovery = member.is_none();
         let tsih = member.as_ref().map_or(1, |member| member.tsih);
         let gate = member.as_ref().map(|member| member.gate.clone());
+        // To a port that is new here nothing has happened that it could have missed.
+        let returns = member.as_ref().is_some_and(|member| member.returns);
+        let attention = returns.then_some(Sense::I_T_NEXUS_LOSS);
         let address = connection.local_address().map_err(Broken::Io)?;
         let portal = Portal {
             target_name: shared.name.to_string(),
@@ -175,6 +180,7 @@ impl<'a> Session<'a> {
             _member: member,
             waiting: VecDeque::new(),
             running: JoinSet::new(),
+            attention,
             logged_out: false,
             heard: Instant::now(),
             pinged: false,
@@ -233,6 +239,13 @@ impl<'a> Session<'a> {
 
     fn execute(&mut self, request: Request) {
         let itt = request.itt;
+        if self.attention.is_some()
+            && self.shared.unit.reports_attention(&request)
+            && let Some(attention) = self.attention.take()
+        {
+            self.core.complete(itt, failed(attention));
+            return;
+        }
         match self.shared.unit.begin(request) {
             Work::Done(completion) => self.core.complete(itt, completion),
             Work::Disk(work) => {

@@ -3,7 +3,7 @@
 use super::rule::InitiatorRule;
 use crate::iscsi::proto::LoginStatus;
 use crate::iscsi::proto::pdu::Isid;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +21,8 @@ struct Sessions {
     newest_fence: u64,
     last_tsih: u16,
     logins: u64,
+    /// Initiator ports that had a session, newest last.
+    seen: VecDeque<(String, Isid)>,
     by_tsih: HashMap<u16, Entry>,
 }
 
@@ -55,6 +57,8 @@ impl Gate {
 pub(super) struct Member {
     pub(super) tsih: u16,
     pub(super) gate: Gate,
+    /// The initiator port had a session since the target was started.
+    pub(super) returns: bool,
     sessions: Arc<Mutex<Sessions>>,
 }
 
@@ -119,10 +123,12 @@ impl Registry {
         };
         sessions.by_tsih.insert(tsih, entry);
         sessions.logins += 1;
+        let returns = sessions.saw(initiator_name, isid);
         let sessions = Arc::clone(&self.sessions);
         let member = Member {
             tsih,
             gate,
+            returns,
             sessions,
         };
         Ok((member, replaced))
@@ -169,7 +175,23 @@ impl Registry {
     }
 }
 
+/// Initiator ports that are remembered.
+const MAX_SEEN: usize = 256;
+
 impl Sessions {
+    /// Remembers an initiator port; tells whether it was known.
+    fn saw(&mut self, initiator_name: &str, isid: Isid) -> bool {
+        let port = (initiator_name.to_owned(), isid);
+        if self.seen.contains(&port) {
+            return true;
+        }
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(port);
+        false
+    }
+
     /// A TSIH that is not in use, nor was just now; 0 means none.
     fn free_tsih(&mut self) -> Option<u16> {
         let mut candidates = (1..=u16::MAX).map(|step| self.last_tsih.wrapping_add(step));

@@ -71,6 +71,16 @@ impl Unit {
         self.disk.flush()
     }
 
+    /// Whether a pending unit attention is the answer to this command: not to those that only
+    /// describe the unit (SAM-5 section 5.14.1), and not for other units.
+    pub(super) fn reports_attention(&self, request: &Request) -> bool {
+        let describes = matches!(
+            Cdb::decode(&request.cdb),
+            Ok(Cdb::Inquiry { .. } | Cdb::ReportLuns { .. } | Cdb::RequestSense { .. }) | Err(_)
+        );
+        request.lun.number() == self.lun.number() && !describes
+    }
+
     /// Looks at a command, and executes it if it needs no disk.
     pub(super) fn begin(self: &Arc<Self>, request: Request) -> Work {
         let cdb = match Cdb::decode(&request.cdb) {

@@ -1,8 +1,8 @@
 //! A simulated iLO with the server that it manages.
 //!
 //! There is one machine: power, self test, boot, drives, settings. What is asked of it comes in
-//! through thin fronts: [`ribcl`], and [`redfish`] for HP's REST and Redfish. The generations
-//! differ by a table ([`generation`]) and by their documents, which are those of real ones.
+//! through thin fronts: `ribcl`, and `redfish` for HP's REST and Redfish. The generations
+//! differ by a table (`generation`) and by their documents, which are those of real ones.
 //!
 //! It refuses what a real iLO refuses: actions without a JSON body, boot settings during POST, a
 //! medium on top of another, inserts without a licence, power actions that do not fit the state.

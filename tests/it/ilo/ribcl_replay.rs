@@ -46,8 +46,10 @@ async fn answer(stream: TcpStream, acceptor: &TlsAcceptor, cut: Cut) -> std::io:
     let mut request = Vec::new();
     let has = |request: &[u8], part: &str| String::from_utf8_lossy(request).contains(part);
     // A document ends with its root element, a plain GET with its headers.
-    while !has(&request, "</RIBCL>") && !(request.starts_with(b"GET") && has(&request, "\r\n\r\n"))
-    {
+    let is_whole = |request: &[u8]| {
+        has(request, "</RIBCL>") || request.starts_with(b"GET") && has(request, "\r\n\r\n")
+    };
+    while !is_whole(&request) {
         if stream.read_buf(&mut request).await? == 0 {
             return Ok(());
         }

@@ -5,7 +5,7 @@ mod initiator;
 mod target;
 
 pub use discovery::{DiscoveredTarget, Discovery, DiscoveryProgress};
-pub use initiator::{Command, Event, InitiatorSession, Outcome, Transfer};
+pub use initiator::{Command, Event, InitiatorSession, Outcome, TaskResponse, Transfer};
 pub use target::{Completion, Limits, Portal, Request, TargetEvent, TargetSession};
 
 #[cfg(test)]
