@@ -1,8 +1,8 @@
--- A site's own experience with its iLO 4: a drive is not ready right after an eject. Try it:
+-- An example of a quirk, not a known fault of iLO 4: waits before an insert, and tries twice.
 -- flowrun quirks lab-1 examples/health.lua --lab --lab-ilo ilo4-rest
 quirk {
   id = "ilo4-settle",
-  why = "a medium that is inserted right after an eject is refused or lost",
+  why = "example: as if a drive were not ready right after an eject",
   match = { ilo = 4 },
   wrap = {
     ["ilo.attach_vmedia"] = function(next, node, o)
