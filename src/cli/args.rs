@@ -80,6 +80,15 @@ pub(super) enum Command {
     },
     /// List the OS images in the cache
     Images,
+    /// Tell which quirks apply to a node, and why or why not
+    Quirks {
+        /// The node
+        #[arg(value_name = "NODE")]
+        node: String,
+        /// The flow whose quirks are meant: those beside it, and those of the flow folders
+        #[arg(default_value = "ilo_vmedia_iscsi")]
+        flow: String,
+    },
     /// Explain a primitive, a module, or list them all
     Help {
         /// `ilo.attach_vmedia`, or `ilo`
@@ -144,8 +153,9 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 11] = [
-    "run", "call", "resume", "cancel", "runs", "show", "logs", "images", "help", "types", "lab",
+const COMMANDS: [&str; 12] = [
+    "run", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks", "help", "types",
+    "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.

@@ -3,7 +3,7 @@
 use super::args::{CallArgs, Cli};
 use super::site::Ground;
 use super::{Exit, follow, format};
-use crate::engine::{NewScript, Script, seal_bundle};
+use crate::engine::{NewScript, RunEnd, Script, seal_bundle};
 use crate::error::{Error, Kind, Result};
 use crate::lua::spec::{FnSpec, Ty};
 use serde_json::{Map, Value, json};
@@ -16,21 +16,7 @@ pub(super) async fn call(cli: &Cli, args: &CallArgs) -> Result<Exit> {
     let named = arguments(spec, args)?;
     // Checked here, so that a mistake is told before a node is locked.
     spec.check(named.clone())?;
-    let new = NewScript {
-        flow: format!("call {}", args.primitive),
-        script: script(spec, named),
-        // A call without a node locks nothing that a deploy needs.
-        node: args
-            .node
-            .clone()
-            .unwrap_or_else(|| format!("(call {})", std::process::id())),
-    };
-    let started = ground.engine.start(new).await?;
-    let mut ends = follow::to_the_end(&ground, vec![started]).await?;
-    ground.engine.journal().sync().await?;
-    let Some(end) = ends.pop() else {
-        return Ok(Exit::Failed);
-    };
+    let end = perform(&ground, spec, named, args.node.clone()).await?;
     if let Some(error) = &end.error {
         if cli.json {
             println!("{}", json!({ "event": "error", "error": error }));
@@ -40,6 +26,26 @@ pub(super) async fn call(cli: &Cli, args: &CallArgs) -> Result<Exit> {
     }
     println!("{:#}", end.result);
     Ok(Exit::of_status(end.status))
+}
+
+/// Makes the call in a run of its own.
+pub(super) async fn perform(
+    ground: &Ground,
+    spec: &FnSpec,
+    named: Map<String, Value>,
+    node: Option<String>,
+) -> Result<RunEnd> {
+    let new = NewScript {
+        flow: format!("call {}", spec.full_name()),
+        script: script(spec, named),
+        // A call without a node locks nothing that a deploy needs.
+        node: node.unwrap_or_else(|| format!("(call {})", std::process::id())),
+    };
+    let started = ground.engine.start(new).await?;
+    let mut ends = follow::to_the_end(ground, vec![started]).await?;
+    ground.engine.journal().sync().await?;
+    ends.pop()
+        .ok_or_else(|| Error::new(Kind::Internal, "the run had no end"))
 }
 
 /// The JSON object, with the node filled in where the primitive takes one.

@@ -14,6 +14,7 @@ mod format;
 mod images;
 mod inspect;
 mod lab;
+mod quirks;
 mod render;
 mod report;
 mod site;
@@ -103,6 +104,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Show { run } => inspect::show(&cli, run).await,
         Command::Logs { run } => inspect::logs(&cli, run).await,
         Command::Images => images::images(&cli),
+        Command::Quirks { node, flow } => quirks::quirks(&cli, node, flow).await,
         Command::Help { topic } => inspect::help(topic.as_deref()),
         Command::Types { dir } => inspect::types(dir),
         Command::Lab { command } => lab::lab(&cli, command).await,

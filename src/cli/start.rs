@@ -175,7 +175,7 @@ fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
 }
 
 /// A `.lua` file, or a name: the flow folders first, then what is built in.
-fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle>, String)> {
+pub(super) fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle>, String)> {
     let is_path = Path::new(wanted).extension().is_some_and(|e| e == "lua");
     let on_disk = if is_path {
         Some(PathBuf::from(wanted)).filter(|path| path.is_file())
@@ -186,7 +186,7 @@ fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle>, String)>
         named.into_iter().find(|path| path.is_file())
     };
     if let Some(path) = on_disk {
-        let bundle = engine::collect_bundle(&path, stdlib::modules())?;
+        let bundle = engine::collect_bundle(&path, stdlib::modules(), folders)?;
         return Ok((Arc::new(bundle), path.display().to_string()));
     }
     let stock = stdlib::flows();
@@ -198,6 +198,7 @@ fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle>, String)>
     if stock.contains_key(&entry) {
         let mut files = stdlib::modules();
         files.extend(stock);
+        engine::add_quirks(folders, &mut files)?;
         return Ok((Arc::new(engine::seal_bundle(files)), entry));
     }
     let known: Vec<&str> = stock.keys().map(String::as_str).collect();

@@ -1,24 +1,67 @@
-//! Pins a flow: its file, the Lua files beside it and the standard library, by content hash.
+//! Pins a flow: its file, the Lua files beside it, the quirks and the standard library, by
+//! content hash.
 
 use crate::error::{Error, Kind, Result};
 use crate::journal::Bundle;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 
 /// Largest Lua file and most files that a bundle takes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_FILES: usize = 500;
+/// Folder of the quirks, inside the flow's folder and the site's flow folders.
+const QUIRKS: &str = "quirks";
 
-/// Collects the flow file at `entry`, the other `.lua` files of its folder, and `library`
-/// (path → text). Paths are kept as given, so that errors name them as the operator does.
+/// Collects the flow file at `entry`, the other `.lua` files of its folder, the quirks beside it
+/// and in the site's `flow_folders`, and `library` (path → text). Paths are kept as given, so that
+/// errors name them as the operator does.
 ///
 /// # Errors
 /// `not_found` or `io` for a file, `limit` for a folder that is no flow folder.
-pub fn collect(entry: &Path, library: BTreeMap<String, String>) -> Result<Bundle> {
+pub fn collect(
+    entry: &Path,
+    library: BTreeMap<String, String>,
+    flow_folders: &[PathBuf],
+) -> Result<Bundle> {
     let mut files = library;
     files.insert(entry.display().to_string(), read(entry)?);
     let folder = entry.parent().unwrap_or_else(|| Path::new(""));
+    add_folder(folder, &mut files)?;
+    let folders: Vec<_> = [folder.to_owned()]
+        .into_iter()
+        .chain(flow_folders.iter().cloned())
+        .collect();
+    add_quirks(&folders, &mut files)?;
+    Ok(seal(files))
+}
+
+/// Adds the quirks of these flow folders. A folder that is named twice counts once.
+///
+/// # Errors
+/// As [`collect`].
+pub fn add_quirks(flow_folders: &[PathBuf], files: &mut BTreeMap<String, String>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for folder in flow_folders {
+        let quirks = folder.join(QUIRKS);
+        let Ok(real) = quirks.canonicalize() else {
+            continue;
+        };
+        if real.is_dir() && seen.insert(real) {
+            add_folder(&quirks, files)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path of a bundle is a quirk file.
+#[must_use]
+pub fn is_quirk(path: &str) -> bool {
+    let folder = Path::new(path).parent().and_then(Path::file_name);
+    folder.is_some_and(|name| name == QUIRKS)
+}
+
+fn add_folder(folder: &Path, files: &mut BTreeMap<String, String>) -> Result<()> {
     let listed = if folder.as_os_str().is_empty() {
         Path::new(".")
     } else {
@@ -39,7 +82,7 @@ pub fn collect(entry: &Path, library: BTreeMap<String, String>) -> Result<Bundle
             );
         }
     }
-    Ok(seal(files))
+    Ok(())
 }
 
 /// Hashes paths and contents.
@@ -87,10 +130,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let flow = dir.path().join("f.lua");
         std::fs::write(&flow, "return flow {}").unwrap();
-        let first = collect(&flow, BTreeMap::new()).unwrap();
+        let first = collect(&flow, BTreeMap::new(), &[]).unwrap();
         std::fs::write(dir.path().join("site.lua"), "return {}").unwrap();
-        let second = collect(&flow, BTreeMap::new()).unwrap();
+        let second = collect(&flow, BTreeMap::new(), &[]).unwrap();
         assert_ne!(first.hash, second.hash);
         assert_eq!(second.files.len(), 2);
+    }
+
+    #[test]
+    fn quirks_are_part_of_it_each_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (flows, site) = (dir.path().join("flows"), dir.path().join("site"));
+        for folder in [&flows, &site] {
+            std::fs::create_dir_all(folder.join("quirks")).unwrap();
+        }
+        let flow = flows.join("f.lua");
+        std::fs::write(&flow, "return flow {}").unwrap();
+        let first = collect(&flow, BTreeMap::new(), &[]).unwrap();
+        std::fs::write(flows.join("quirks/a.lua"), "quirk {}").unwrap();
+        std::fs::write(site.join("quirks/b.lua"), "quirk {}").unwrap();
+        let folders = [site, flows.join("../flows")];
+        let second = collect(&flow, BTreeMap::new(), &folders).unwrap();
+        assert_ne!(first.hash, second.hash);
+        let quirks = second.files.keys().filter(|path| is_quirk(path));
+        assert_eq!(quirks.count(), 2, "{:?}", second.files.keys());
     }
 }

@@ -15,7 +15,7 @@ mod primitive;
 mod run;
 mod watch;
 
-pub use bundle::{collect as collect_bundle, seal as seal_bundle};
+pub use bundle::{add_quirks, collect as collect_bundle, is_quirk, seal as seal_bundle};
 pub use event::{Event, Events, What};
 pub use live::{Handle, LiveRef, LiveValue};
 pub use owner::{LEASE, is_alive, this_process};

@@ -111,3 +111,22 @@ function try(fn, ...) end
 ---@param message string
 ---@param hint? string
 function fail(kind, message, hint) end
+
+---@class QuirkMatch
+---@field ilo? integer generation of the iLO
+---@field firmware? string of the iLO: "< 2.30", or ">= 2.10, < 2.30"
+---@field model? string part of the product name, plain or as a Lua pattern
+---@field bios? string part of the system ROM's version, plain or as a Lua pattern
+
+---@class Quirk
+---@field id string
+---@field why string what the hardware does, and who saw it
+---@field match? QuirkMatch all of it must hold; without it every node matches
+---@field set? { driver_info?: table, properties?: table, instance_info?: table }
+---@field wrap? table<string, fun(next: function, ...): any> by primitive
+---@field around? table<string, fun(next: function): any> by step
+---@field expires? string "2027-01-01": runs warn after that day
+
+---Declares a quirk, in a file of a folder `quirks` beside the flow.
+---@param def Quirk
+function quirk(def) end

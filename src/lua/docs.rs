@@ -14,6 +14,9 @@ pub fn help(registry: &Registry, topic: Option<&str>) -> Result<String> {
     let Some(topic) = topic else {
         return Ok(overview(registry));
     };
+    if topic == "quirk" {
+        return Ok(QUIRK.to_owned());
+    }
     if let Ok(spec) = registry.get(topic) {
         return Ok(page(spec));
     }
@@ -26,6 +29,7 @@ pub fn help(registry: &Registry, topic: Option<&str>) -> Result<String> {
     }
     let mut names: Vec<String> = registry.iter().map(|spec| spec.full_name()).collect();
     names.extend(registry.iter().map(|spec| spec.module.to_owned()));
+    names.push("quirk".to_owned());
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let error = Error::new(Kind::NotFound, format!("there is no help on {topic}"));
     Err(match near(topic, &names) {
@@ -46,7 +50,8 @@ fn overview(registry: &Registry) -> String {
         text.push_str(&line(spec));
     }
     text.push_str(
-        "\nControl: step, retry, defer, at_end, undo, parallel, each, try, fail, require, flow.\n",
+        "\nControl: step, retry, defer, at_end, undo, parallel, each, try, fail, require, flow.\n\
+         Quirks of particular hardware: `flowrun help quirk`.\n",
     );
     text
 }
@@ -250,3 +255,6 @@ fn lua_type(ty: &Ty) -> String {
 
 /// The control structures are Lua (the prelude), so their types are written by hand.
 const CONTROL: &str = include_str!("control_types.lua");
+
+/// The page on quirks.
+const QUIRK: &str = include_str!("quirk.txt");

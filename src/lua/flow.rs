@@ -43,6 +43,27 @@ pub struct ParamInfo {
     pub values: Vec<String>,
 }
 
+/// Whether a quirk applies to a node, and why or why not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuirkVerdict {
+    /// Its id.
+    pub id: String,
+    /// What the hardware does.
+    pub why: String,
+    /// `file:line` of its declaration.
+    pub at: String,
+    /// Whether it applies.
+    pub applies: bool,
+    /// Each condition with what the iLO reports.
+    pub reasons: Vec<String>,
+    /// What it changes: `wrap ilo.attach_vmedia, set instance_info.root_gb`.
+    pub changes: String,
+    /// The day after which somebody should look whether it is still needed.
+    pub expires: Option<String>,
+    /// Whether that day has passed.
+    pub expired: bool,
+}
+
 impl FlowInfo {
     /// The action of this name, or the default one.
     ///

@@ -306,6 +306,11 @@ fn add_basics(lua: &Lua, host: &Table) -> mlua::Result<()> {
             .is_some())
     };
     host.raw_set("is_kind", lua.create_function(is_kind)?)?;
+    let today = |_: &Lua, ()| {
+        let now = humantime::format_rfc3339_seconds(crate::clock::now()).to_string();
+        Ok(now.get(..10).unwrap_or_default().to_owned())
+    };
+    host.raw_set("today", lua.create_function(today)?)?;
     let syntax = |lua: &Lua, why: String| failure::to_table(lua, &failure::syntax(&why));
     host.raw_set("syntax", lua.create_function(syntax)?)
 }

@@ -15,9 +15,9 @@ pub mod stdlib;
 mod value;
 mod vm;
 
-pub use flow::{FlowInfo, ParamInfo};
+pub use flow::{FlowInfo, ParamInfo, QuirkVerdict};
 
-use crate::engine::{FlowRuntime, Outcome, Run, Script, cancelled};
+use crate::engine::{FlowRuntime, Outcome, Run, Script, cancelled, is_quirk};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Bundle;
 use futures_util::future::LocalBoxFuture;
@@ -75,6 +75,42 @@ impl LuaRuntime {
         Ok(serde_json::from_value(list).unwrap_or_default())
     }
 
+    /// Whether a quirk of the bundle is matched on what the iLO reports.
+    ///
+    /// # Errors
+    /// As [`Self::inspect`].
+    pub fn quirks_need_info(&self, bundle: &Arc<Bundle>, entry: &str) -> Result<bool> {
+        let (vm, _, _) = self.load(bundle, entry, None)?;
+        vm.function("quirks_need_info")?
+            .call(())
+            .map_err(|e| internal(&e))
+    }
+
+    /// The bundle's quirks, and whether they apply where the iLO answers `ilo.info` so.
+    ///
+    /// # Errors
+    /// As [`Self::inspect`].
+    pub fn judge_quirks(
+        &self,
+        bundle: &Arc<Bundle>,
+        entry: &str,
+        info: &Value,
+    ) -> Result<Vec<QuirkVerdict>> {
+        let (vm, _, _) = self.load(bundle, entry, None)?;
+        let info = value::from_json(&vm.lua, info).map_err(|e| internal(&e))?;
+        let list: LuaValue = vm
+            .function("judge_quirks")?
+            .call(info)
+            .map_err(|e| internal(&e))?;
+        let list = match value::to_json(&list)? {
+            // An empty Lua table.
+            Value::Object(_) => return Ok(Vec::new()),
+            list => list,
+        };
+        serde_json::from_value(list)
+            .map_err(|e| Error::new(Kind::Internal, "the prelude's verdicts").caused_by(&e))
+    }
+
     fn load(
         &self,
         bundle: &Arc<Bundle>,
@@ -102,6 +138,7 @@ impl LuaRuntime {
         if !ok {
             return Err(failure::from_lua(&LuaValue::Table(def)));
         }
+        load_quirks(&vm, bundle, entry)?;
         let info = describe(&def)?;
         Ok((vm, info, def))
     }
@@ -213,6 +250,21 @@ fn outcome(results: MultiValue) -> Outcome {
         result,
         cleanup_errors,
     }
+}
+
+/// Runs the quirk files, in the order of their names.
+fn load_quirks(vm: &Vm, bundle: &Bundle, entry: &str) -> Result<()> {
+    let quirks = bundle.files.iter().filter(|(path, _)| is_quirk(path));
+    for (path, text) in quirks.filter(|(path, _)| *path != entry) {
+        let (ok, error): (bool, LuaValue) = vm
+            .function("load_quirk")?
+            .call((path.as_str(), text.as_str()))
+            .map_err(|e| internal(&e))?;
+        if !ok {
+            return Err(failure::from_lua(&error));
+        }
+    }
+    Ok(())
 }
 
 /// Reads the fields that are data; functions are only named.

@@ -2,7 +2,7 @@
 --
 -- Control structures live here and not in Rust because an error keeps its fields only while it
 -- stays inside Lua. `host` holds the Rust half; nothing of it is visible to flows.
-local host, surface = ...
+local host, surface, quirk_file = ...
 
 local raw_next, raw_pairs, raw_tostring, raw_setmetatable = next, pairs, tostring, setmetatable
 local raw_format, raw_rep = string.format, string.rep
@@ -286,7 +286,7 @@ local function child(parent, label)
   return {
     path = path, labels = {}, calls = {}, defers = {}, cleanups = 0,
     deadline = parent.deadline, deadline_step = parent.deadline_step,
-    shielded = parent.shielded, branch = parent.branch,
+    shielded = parent.shielded, branch = parent.branch, inside = parent.inside,
   }
 end
 
@@ -302,7 +302,8 @@ local function cleanup_item(scope, what, fn)
   end
   scope.cleanups = scope.cleanups + 1
   local prefix = scope.path == "" and "" or scope.path .. "/"
-  return { path = "~" .. prefix .. what .. "#" .. scope.cleanups, fn = fn, site = host.frames()[1] }
+  return { path = "~" .. prefix .. what .. "#" .. scope.cleanups, fn = fn,
+    site = host.frames()[1], inside = scope.inside }
 end
 
 -- Runs clean-ups last first. Each is shielded from cancelling, bounded, and cannot hide an error.
@@ -314,7 +315,7 @@ local function run_cleanups(list, err)
     if host.lost() then return end
     local outer = scopes[co]
     local scope = { path = item.path, labels = {}, calls = {}, defers = {}, cleanups = 0,
-      shielded = true }
+      shielded = true, inside = item.inside }
     bound(scope, host.step_begins(item.path, item.site, CLEANUP_SECONDS))
     scopes[co] = scope
     local results = guarded(item.fn, err)
@@ -363,7 +364,7 @@ local function seconds(what, value, default)
 end
 
 local api = {}
-local sleep
+local sleep, quirks
 
 local RETRY = { times = true, delay = true, factor = true, max = true, on = true }
 
@@ -407,8 +408,9 @@ function api.step(name, fn, opts)
   local at = host.step_begins(scope.path, host.frames()[1], seconds("step", o.timeout))
   bound(scope, at)
   open_steps[#open_steps + 1] = scope
-  local body = fn
-  if o.retry then body = function() return api.retry(o.retry, fn) end end
+  local once = quirks.surrounded(name, outer, fn)
+  local body = once
+  if o.retry then body = function() return api.retry(o.retry, once) end end
   local results = within(scope, body)
   for i = #open_steps, 1, -1 do
     if open_steps[i] == scope then table.remove(open_steps, i) break end
@@ -492,8 +494,19 @@ end
 
 -- Primitives ----------------------------------------------------------------------------------
 
+quirks = quirk_file(host, surface, {
+  refuse = refuse, options = options, sorted_pairs = sorted_pairs,
+  step = function(name, fn) return api.step(name, fn) end,
+  enter = function(mark)
+    local scope = current("quirk")
+    local inside = { [mark] = true }
+    for other in raw_pairs(scope.inside) do inside[other] = true end
+    scope.inside = inside
+  end,
+})
+
 local function primitive(name, formats)
-  return function(...)
+  local function call(...)
     local scope = current(name)
     local n = (scope.calls[name] or 0) + 1
     scope.calls[name] = n
@@ -508,6 +521,10 @@ local function primitive(name, formats)
     if ok then return value end
     value.at = value.at or frames
     error(raw_setmetatable(value, Err), 0)
+  end
+  return function(...)
+    local wrapped = quirks.wrapped(name, current(name), call)
+    return (wrapped or call)(...)
   end
 end
 
@@ -585,6 +602,8 @@ function E.flow(def)
   return raw_setmetatable(def, { __name = "flow" })
 end
 
+E.quirk = quirks.declare
+
 local loaded, LOADING = {}, {}
 
 function E.require(name)
@@ -625,6 +644,33 @@ function M.load(path, text)
   return true, def
 end
 
+function M.load_quirk(path, text)
+  local chunk, why = load(text, "@" .. path, "t", E)
+  if not chunk then return false, raw_setmetatable(host.syntax(why), Err) end
+  local results = guarded(quirks.load, path, chunk)
+  return results[1], results[2]
+end
+
+M.quirks_need_info, M.judge_quirks = quirks.need_info, quirks.judge
+
+-- The iLO is asked once, and a replay sees the same answer: the same quirks apply again.
+local function use_quirks(node)
+  local info = {}
+  if quirks.need_info() then
+    info = api.step("quirks", function() return api.ilo.info(node) end)
+  end
+  for _, verdict in ipairs(quirks.apply(info, node)) do
+    if verdict.applies then
+      host.note("info", "quirks", raw_format("quirk %s applies (%s): %s", verdict.id, verdict.at,
+        table.concat(verdict.reasons, "; ")))
+    end
+    if verdict.applies and verdict.expired then
+      host.note("warn", "quirks", raw_format("quirk %s expired on %s (%s) and still applies",
+        verdict.id, verdict.expires, verdict.at))
+    end
+  end
+end
+
 local function finish(err)
   local list = {}
   for _, item in ipairs(at_run_end) do
@@ -636,11 +682,12 @@ local function finish(err)
 end
 
 function M.run(def, action, ctx, node, p)
-  local root = { path = "", labels = {}, calls = {}, defers = {}, cleanups = 0 }
+  local root = { path = "", labels = {}, calls = {}, defers = {}, cleanups = 0, inside = {} }
   bound(root, host.step_begins("(flow)", "", seconds("flow", def.timeout)))
   if root.deadline then root.deadline_step = "the whole flow" end
-  ctx, node = freeze(ctx, "ctx"), freeze(node, "node")
   local results = within(root, function()
+    use_quirks(node)
+    ctx, node = freeze(ctx, "ctx"), freeze(node, "node")
     if def.validate then
       api.step("validate", function() def.validate(ctx, node, p) end)
     end

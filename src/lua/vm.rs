@@ -43,7 +43,11 @@ impl Vm {
             .load(include_str!("prelude.lua"))
             .set_name("=prelude")
             .into_function()?;
-        let prelude: Table = prelude.call((host.table(&lua)?, surface(&lua, host)?))?;
+        let quirk: Function = lua
+            .load(include_str!("quirk.lua"))
+            .set_name("=quirk")
+            .into_function()?;
+        let prelude: Table = prelude.call((host.table(&lua)?, surface(&lua, host)?, quirk))?;
         Ok(Self {
             lua,
             prelude,

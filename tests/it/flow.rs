@@ -61,6 +61,14 @@ pub(crate) struct LabUp {
 
 impl LabUp {
     pub(crate) fn start(nodes: u32, faults: &[&str]) -> Self {
+        let more: Vec<_> = faults
+            .iter()
+            .flat_map(|fault| ["--lab-fault", fault])
+            .collect();
+        Self::start_with(nodes, &more)
+    }
+
+    pub(crate) fn start_with(nodes: u32, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut command = flowrun(&[
             "lab",
@@ -70,10 +78,7 @@ impl LabUp {
             "--nodes",
             &nodes.to_string(),
         ]);
-        command.arg("--lab-dir").arg(dir.path());
-        for fault in faults {
-            command.args(["--lab-fault", fault]);
-        }
+        command.arg("--lab-dir").arg(dir.path()).args(more);
         let child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -202,7 +207,7 @@ fn signal(child: &Child, name: &str) {
 
 /// Waits until the journal of the run that goes on holds an entry whose key begins so. A run
 /// that ended before does not count: the one just spawned may not be in the journal yet.
-fn until_entry(lab: &LabUp, begins: &str) {
+pub(crate) fn until_entry(lab: &LabUp, begins: &str) {
     let deadline = clock::instant() + Duration::from_secs(60);
     while clock::instant() < deadline {
         if let Some(id) = lab

@@ -9,4 +9,5 @@ mod lab;
 mod matrix;
 mod objectstore;
 mod openstack;
+mod quirks;
 mod support;
