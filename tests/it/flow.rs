@@ -123,7 +123,7 @@ impl LabUp {
     }
 
     /// What the site says happened, as the end-of-run event of a harmless call.
-    fn state(&self) -> Value {
+    pub(crate) fn state(&self) -> Value {
         let site: Value =
             serde_json::from_slice(&std::fs::read(self.path("site.json")).unwrap()).unwrap();
         let about = &site["site"];

@@ -7,13 +7,10 @@
     reason = "helpers of tests, which the lints do not recognise outside of test functions"
 )]
 
+use crate::flow::{FLOW, LabUp, flowrun};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::BufRead;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
-const FLOW: &str = "flows/ilo_vmedia_iscsi.lua";
 
 /// How a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,95 +117,45 @@ for _, name in ipairs { \"attach_vmedia\", \"eject_vmedia\", \"set_power\", \"se
 end
 ";
 
-struct Lab {
-    child: Child,
-    dir: tempfile::TempDir,
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn flowrun(args: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_flowrun"));
-    command
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(args)
-        .stdin(Stdio::null());
-    command
-}
-
 fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).into()
 }
 
-impl Lab {
-    /// One node for each case.
-    fn start(cases: &[Case]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().to_str().unwrap();
-        let count = cases.len().to_string();
-        let mut args = words(["lab", "up", "--post-time", "200ms", "--lab-dir", path]);
-        args.extend(words(["--nodes", &count]));
-        for (index, (ilo, fault, _)) in cases.iter().enumerate() {
-            let node = node(index);
-            args.extend(words(["--lab-ilo", &format!("{node}:{ilo}")]));
-            if !fault.is_empty() {
-                args.extend(words(["--lab-fault", &format!("{node}:{fault}")]));
-            }
+/// A site with one node for each case.
+fn site(cases: &[Case]) -> LabUp {
+    let mut more = Vec::new();
+    for (index, (ilo, fault, _)) in cases.iter().enumerate() {
+        let node = node(index);
+        more.extend(words(["--lab-ilo", &format!("{node}:{ilo}")]));
+        if !fault.is_empty() {
+            more.extend(words(["--lab-fault", &format!("{node}:{fault}")]));
         }
-        let child = flowrun(&args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lab = Self { child, dir };
-        let mut out = std::io::BufReader::new(lab.child.stdout.take().unwrap());
-        let mut line = String::new();
-        while line != "}\n" {
-            line.clear();
-            let count = out.read_line(&mut line).unwrap();
-            assert!(count > 0, "the lab did not come up");
-        }
-        lab
     }
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    LabUp::start_with(cases.len().try_into().unwrap(), &more)
+}
 
-    fn dir(&self) -> &str {
-        self.dir.path().to_str().unwrap()
+/// Deploys these nodes at once; the last event of each.
+fn deploy(lab: &LabUp, flow: &Path, nodes: &[String], more: &[&str]) -> BTreeMap<String, Value> {
+    let mut args = vec![flow.to_str().unwrap().to_owned()];
+    args.extend(words(["--json", "--lab-dir", lab.dir()]));
+    for node in nodes {
+        args.extend(words(["--node", node]));
     }
-
-    /// Deploys these nodes at once; the last event of each.
-    fn deploy(&self, flow: &Path, nodes: &[String], more: &[&str]) -> BTreeMap<String, Value> {
-        let mut args = vec![flow.to_str().unwrap().to_owned()];
-        args.extend(words(["--json", "--lab-dir", self.dir()]));
-        for node in nodes {
-            args.extend(words(["--node", node]));
-        }
-        args.extend(more.iter().map(|word| (*word).to_owned()));
-        let output = flowrun(&args).output().unwrap();
-        let out = String::from_utf8_lossy(&output.stdout).into_owned();
-        let events = out
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        let ends = events.filter(|event: &Value| event["event"] == "run_finished");
-        let ends: BTreeMap<_, _> = ends
-            .map(|event| (event["node"].as_str().unwrap().to_owned(), event))
-            .collect();
-        let complained = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(ends.len(), nodes.len(), "{out}\n{complained}");
-        ends
-    }
-
-    fn state(&self) -> Value {
-        let text = std::fs::read(self.dir.path().join("site.json")).unwrap();
-        let site: Value = serde_json::from_slice(&text).unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let state = runtime.block_on(flowrun::lab::site::Site::query(&site["site"]));
-        state.unwrap()
-    }
+    args.extend(more.iter().map(|word| (*word).to_owned()));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let output = flowrun(&args).output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let events = out
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let ends = events.filter(|event: &Value| event["event"] == "run_finished");
+    let ends: BTreeMap<_, _> = ends
+        .map(|event| (event["node"].as_str().unwrap().to_owned(), event))
+        .collect();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(ends.len(), nodes.len(), "{out}\n{complained}");
+    ends
 }
 
 fn node(index: usize) -> String {
@@ -246,7 +193,7 @@ fn complaints(case: &Case, end: &Value, machine: &Value) -> Vec<String> {
 
 #[test]
 fn the_stock_flow_meets_every_ilo_and_everything_it_does_wrong() {
-    let lab = Lab::start(CASES);
+    let lab = site(CASES);
     let nodes_of = |wanted: &dyn Fn(End) -> bool| -> Vec<String> {
         let cases = CASES.iter().enumerate();
         let fitting = cases.filter(|(_, case)| wanted(case.2));
@@ -254,12 +201,13 @@ fn the_stock_flow_meets_every_ilo_and_everything_it_does_wrong() {
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let done = nodes_of(&|end| end == Done);
-    let mut ends = lab.deploy(&root.join(FLOW), &done, &[]);
-    let impatient = lab.dir.path().join("impatient.lua");
+    let mut ends = deploy(&lab, &root.join(FLOW), &done, &[]);
+    let impatient = lab.path("impatient.lua");
     let stock = std::fs::read_to_string(root.join(FLOW)).unwrap();
     std::fs::write(&impatient, format!("{IMPATIENCE}{stock}")).unwrap();
     let failing = nodes_of(&|end| end != Done);
-    ends.extend(lab.deploy(&impatient, &failing, &["--param", "callback_timeout=15s"]));
+    let impatience = ["--param", "callback_timeout=15s"];
+    ends.extend(deploy(&lab, &impatient, &failing, &impatience));
 
     let state = lab.state();
     let mut wrong = Vec::new();
@@ -277,7 +225,7 @@ fn the_stock_flow_meets_every_ilo_and_everything_it_does_wrong() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(state["object_store"]["objects"], 1, "only the deploy ISO");
-    for entry in std::fs::read_dir(lab.dir.path().join("state")).unwrap() {
+    for entry in std::fs::read_dir(lab.path("state")).unwrap() {
         let name = entry.unwrap().file_name();
         assert!(!name.to_string_lossy().ends_with(".lock"), "{name:?}");
     }
@@ -286,9 +234,7 @@ fn the_stock_flow_meets_every_ilo_and_everything_it_does_wrong() {
 /// A new fault is a new case.
 #[test]
 fn every_fault_has_a_case() {
-    let output = flowrun(&words(["lab", "faults", "--json"]))
-        .output()
-        .unwrap();
+    let output = flowrun(&["lab", "faults", "--json"]).output().unwrap();
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     let faults: Vec<Value> = out
         .lines()
