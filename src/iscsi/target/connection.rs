@@ -205,6 +205,11 @@ impl<'a> Session<'a> {
                     }
                 }
                 Some(done) = self.running.join_next() => {
+                    // What is cut off or replaced answers nothing: a command that the gate kept
+                    // from the disk would look failed for good.
+                    if shut.is_cancelled() {
+                        return Ok(());
+                    }
                     // A panicking disk takes its own connection down: its command has no status.
                     let (itt, completion) = done.map_err(|_| End::DiskPanicked)?;
                     self.core.complete(itt, completion);

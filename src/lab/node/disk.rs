@@ -108,10 +108,15 @@ impl NodeDisk {
         if self.has(NodeFault::DiskFails) {
             return Err(io::Error::other("the disk is broken"));
         }
-        if self.has(NodeFault::PowerLost) && self.is_first() {
-            *self.is_dead() = true;
-            self.death.notify_one();
-            return self.check_power();
+        if self.has(NodeFault::PowerLost) {
+            let mut dead = self.is_dead();
+            if self.is_first() {
+                *dead = true;
+                self.death.notify_one();
+            }
+            drop(dead);
+            // Nor do writes land that were on their way beside this one.
+            self.check_power()?;
         }
         if self.has(NodeFault::DiskFlipsBit) && self.is_first() {
             let mut wrong = data.to_vec();

@@ -53,7 +53,8 @@ async fn power_lost_in_mid_write_comes_back() {
     deployer.callback().await;
     let session = Session::login(deployer.login_options(0)).await.unwrap();
     let error = write_start(&session).await.unwrap_err();
-    assert!(flowrun::error::Error::from(error).is_retryable());
+    let error = flowrun::error::Error::from(error);
+    assert!(error.is_retryable(), "{error:?}");
     deployer
         .until_boot(0, "cut", |boot| boot["state"] == "power_cut")
         .await;
