@@ -195,6 +195,15 @@ pub struct NodeOwner {
     pub alive_ms: u64,
 }
 
+/// A certificate by which an operator knows the management processor of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// SHA-256 of it, as it was given.
+    pub fingerprint: String,
+    /// When it was pinned, milliseconds since 1970.
+    pub pinned_ms: u64,
+}
+
 /// The answer to a request for a node.
 #[derive(Debug, Clone)]
 pub enum NodeLock {
