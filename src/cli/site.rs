@@ -1,12 +1,13 @@
 //! The site a command works on: the configured one, or a simulated one.
 
 use super::args::Cli;
+use super::format;
 use crate::config::{Config, SecretSource, SwiftSection};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::lab::site::{Site as Lab, SiteOptions};
 use crate::lua::LuaRuntime;
-use crate::lua::bind::{Site, registry};
+use crate::lua::bind::{Site, TrustSource, insecure_warning, registry};
 use crate::lua::spec::Registry;
 use crate::secret::Secret;
 use serde_json::Value;
@@ -23,6 +24,7 @@ pub(super) struct Ground {
     pub(super) engine: Engine,
     pub(super) runtime: LuaRuntime,
     pub(super) registry: Arc<Registry>,
+    pub(super) site: Arc<Site>,
     pub(super) lab: Option<LabGround>,
 }
 
@@ -69,8 +71,19 @@ impl Ground {
             engine,
             runtime,
             registry,
+            site,
             lab,
         })
+    }
+
+    /// Warns of an iLO that anybody can pose as.
+    pub(super) async fn warn_if_insecure(&self, node: &str) -> Result<()> {
+        let source = self.site.trust_source(node, self.engine.journal()).await?;
+        if source == TrustSource::Insecure {
+            let warning = format::paint("warning:", "33", format::colours());
+            eprintln!("{warning} {}", insecure_warning(node));
+        }
+        Ok(())
     }
 }
 

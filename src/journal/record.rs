@@ -25,7 +25,7 @@ pub enum RunStatus {
 impl RunStatus {
     /// The spelling in the journal, JSON and tables.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Done => "done",

@@ -6,8 +6,8 @@ use crate::config::{Config, Node};
 use crate::engine::{Call, Handle};
 use crate::error::{Error, Result};
 use crate::ilo::{Ilo, IloOptions};
-use crate::journal::Journal;
 use crate::image::artifact::ArtifactStore;
+use crate::journal::Journal;
 use crate::secret::Secret;
 use futures_util::future::BoxFuture;
 use std::any::Any;
@@ -67,7 +67,9 @@ impl Site {
             base_url: info.ilo_url(),
             username: info.ilo_username.clone(),
             password: Secret::new(password.trim_end_matches(['\r', '\n'])),
-            trust: source.trust(info, pin.as_ref()).map_err(|e| e.target(name))?,
+            trust: source
+                .trust(info, pin.as_ref())
+                .map_err(|e| e.target(name))?,
             timeout: ILO_REQUEST,
         };
         let connected = Ilo::connect(options).await;

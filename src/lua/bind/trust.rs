@@ -141,6 +141,9 @@ mod tests {
     fn a_fingerprint_that_is_none_is_refused() {
         let info = info("ilo_fingerprint = 'sha1'\n");
         let error = TrustSource::Pinned.trust(&info, None).unwrap_err();
-        assert_eq!((error.kind(), error.operation()), (Kind::Invalid, "ilo_fingerprint"));
+        assert_eq!(
+            (error.kind(), error.operation()),
+            (Kind::Invalid, "ilo_fingerprint")
+        );
     }
 }
