@@ -99,7 +99,7 @@ mod tests {
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
     fn info(more: &str) -> DriverInfo {
-        let text = format!("ilo_address = 'h'\nilo_username = 'u'\nilo_password_file = '/p'\n");
+        let text = "ilo_address = 'h'\nilo_username = 'u'\nilo_password_file = '/p'\n";
         toml::from_str(&format!("{text}{more}")).unwrap()
     }
 
