@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::lab::site::{Site as Lab, SiteOptions};
 use crate::lua::LuaRuntime;
-use crate::lua::bind::{Site, TrustSource, insecure_warning, registry};
+use crate::lua::bind::{Site, registry};
 use crate::lua::spec::Registry;
 use crate::secret::Secret;
 use serde_json::Value;
@@ -76,12 +76,11 @@ impl Ground {
         })
     }
 
-    /// Warns of an iLO that anybody can pose as.
-    pub(super) async fn warn_if_insecure(&self, node: &str) -> Result<()> {
-        let source = self.site.trust_source(node, self.engine.journal()).await?;
-        if source == TrustSource::Insecure {
+    /// Says what is not secure in the connection to a node's iLO.
+    pub(super) async fn warn(&self, node: &str) -> Result<()> {
+        for text in self.site.warnings(node, self.engine.journal()).await? {
             let warning = format::paint("warning:", "33", format::colours());
-            eprintln!("{warning} {}", insecure_warning(node));
+            eprintln!("{warning} {text}");
         }
         Ok(())
     }

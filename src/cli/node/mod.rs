@@ -104,7 +104,7 @@ async fn with_ilo<T>(
     node: &str,
     work: impl AsyncFnOnce(&Ilo) -> Result<T>,
 ) -> Result<T> {
-    ground.warn_if_insecure(node).await?;
+    ground.warn(node).await?;
     let ilo = ground.site.connect(node, ground.engine.journal()).await?;
     let no_signals = |e| Error::new(Kind::Io, "no signals").caused_by(&e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;

@@ -27,9 +27,10 @@ pub(super) async fn show(cli: &Cli, name: &str) -> Result<Exit> {
     let journal = ground.engine.journal();
     let trust = ground.site.trust_source(name, journal).await?;
     let info = with_ilo(&ground, name, async |ilo| ilo.info().await).await?;
-    let address = ground.config.node(name)?.driver_info.ilo_url();
+    let about = &ground.config.node(name)?.driver_info;
+    let address = about.ilo_url();
     let shown = Shown {
-        certificate: ilo::certificate(&address, SHORT).await?,
+        certificate: ilo::certificate(&address, about.ilo_legacy_tls, SHORT).await?,
         owner: journal.node_owners().await?.remove(name),
         name: name.to_owned(),
         address,

@@ -31,7 +31,7 @@ pub(super) async fn trust(cli: &Cli, args: &TrustArgs) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let info = &ground.config.node(name)?.driver_info;
-    let shown = ilo::certificate(&info.ilo_url(), SHORT).await?;
+    let shown = ilo::certificate(&info.ilo_url(), info.ilo_legacy_tls, SHORT).await?;
     if !cli.json {
         print!("{}", describe(&shown));
     }

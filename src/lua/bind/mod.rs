@@ -21,7 +21,7 @@ mod trust;
 
 pub use ramdisk::CALLBACK;
 pub use site::Site;
-pub use trust::{TrustSource, insecure_warning};
+pub use trust::TrustSource;
 
 use super::spec::Registry;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What primitives reach: configuration, nodes, clients.
 
 use super::openstack::Clients;
-use super::trust::{TrustSource, insecure_warning};
+use super::trust::TrustSource;
 use crate::config::{Config, Node};
 use crate::engine::{Call, Handle};
 use crate::error::{Error, Result};
@@ -70,6 +70,7 @@ impl Site {
             trust: source
                 .trust(info, pin.as_ref())
                 .map_err(|e| e.target(name))?,
+            legacy_tls: info.ilo_legacy_tls,
             timeout: ILO_REQUEST,
         };
         let connected = Ilo::connect(options).await;
@@ -85,8 +86,8 @@ impl Site {
             return Ok(session.0.clone());
         }
         let journal = call.run.journal();
-        if self.trust_source(name, journal).await? == TrustSource::Insecure {
-            call.run.log("warn", "", &insecure_warning(name));
+        for warning in self.warnings(name, journal).await? {
+            call.run.log("warn", "", &warning);
         }
         let ilo = Arc::new(self.connect(name, journal).await?);
         call.run.share(&shared, Arc::new(IloSession(ilo.clone())));

@@ -79,15 +79,26 @@ impl Site {
         let pin = journal.pin(name).await?;
         Ok(TrustSource::of(info, pin.is_some()))
     }
-}
 
-/// What every run says of an iLO that anybody can pose as.
-#[must_use]
-pub fn insecure_warning(node: &str) -> String {
-    format!(
-        "the iLO of {node} is not verified (ilo_insecure): whoever poses as it gets the password; \
-         `flowrun node trust {node}` pins its certificate"
-    )
+    /// What every run has to say of the connection to a node's iLO.
+    ///
+    /// # Errors
+    /// `not_found` if there is no such node.
+    pub async fn warnings(&self, name: &str, journal: &Journal) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        if self.trust_source(name, journal).await? == TrustSource::Insecure {
+            warnings.push(format!(
+                "the iLO of {name} is not verified (ilo_insecure): whoever poses as it gets the \
+                 password; `flowrun node trust {name}` pins its certificate"
+            ));
+        }
+        if self.node(name)?.driver_info.ilo_legacy_tls {
+            warnings.push(format!(
+                "the TLS of {name}'s iLO is not secure (ilo_legacy_tls)"
+            ));
+        }
+        Ok(warnings)
+    }
 }
 
 #[cfg(test)]
