@@ -13,6 +13,8 @@ mod refusals;
 #[cfg(test)]
 mod ribcl_replay;
 #[cfg(test)]
+mod settings;
+#[cfg(test)]
 pub(crate) mod site;
 #[cfg(test)]
 mod trust;
@@ -72,7 +74,7 @@ async fn deploys_through_virtual_media() {
     assert_eq!(ilo.post_state().await.unwrap(), PostState::FinishedPost);
     // The override was for one boot.
     assert_eq!(
-        ilo.boot_device().await.unwrap().enabled,
+        ilo.boot_device().await.unwrap().next.enabled,
         OverrideEnabled::Disabled
     );
 
