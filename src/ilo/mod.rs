@@ -140,10 +140,11 @@ impl Ilo {
     /// [`PowerTarget::ColdBoot`] always act. They are over when the iLO showed that the server
     /// restarted (power away, or a self test that began anew) and shows it on: POST has only begun
     /// then. RIBCL does not tell the self test: there the iLO's yes has to do. What the firmware
-    /// has no action for is done in two: off, as gently as asked for, and on.
+    /// has no action for is done in two: off, as gently as asked for, and on. A server that is off
+    /// is switched on by the latter two.
     ///
     /// # Errors
-    /// `conflict` if the power state does not allow it, `timeout`, `unsupported` if the firmware
+    /// `conflict` for the reset of a server that is off, `timeout`, `unsupported` if the firmware
     /// does not offer it, `in_doubt` if the answer to a restart was lost and nothing showed it.
     pub async fn set_power(&self, target: PowerTarget, timeout: Duration) -> Result<PowerState> {
         let deadline = Deadline::after(timeout);

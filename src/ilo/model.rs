@@ -128,9 +128,9 @@ pub enum PowerTarget {
     ForceOff,
     /// Restarted at once, without losing power. The server must be on.
     Reset,
-    /// Restarted by the operating system. The server must be on.
+    /// Restarted by the operating system; switched on if it is off.
     Restart,
-    /// Without power for some seconds, then on. The server must be on.
+    /// Without power for some seconds, then on; switched on if it is off.
     ColdBoot,
 }
 

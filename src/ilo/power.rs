@@ -53,7 +53,7 @@ impl PowerTarget {
         }
     }
 
-    /// Whether it is for a server that is on, and acts although it is.
+    /// Whether it acts although the server is on.
     fn restarts(self) -> bool {
         matches!(self, Self::Reset | Self::Restart | Self::ColdBoot)
     }
@@ -70,12 +70,14 @@ impl Client {
             PowerTarget::ColdBoot => PowerTarget::ForceOff,
             _ => return self.switch(target, deadline).await,
         };
-        if self.offers(target, deadline).await? {
-            return self.switch(target, deadline).await;
+        // A server that is off is where the first of the two steps leads: a call that died
+        // between them can be made again.
+        if self.settled(deadline).await?.power != PowerState::Off {
+            if self.offers(target, deadline).await? {
+                return self.switch(target, deadline).await;
+            }
+            self.switch(off, deadline).await?;
         }
-        // The same in two steps.
-        check_on(target, self.settled(deadline).await?)?;
-        self.switch(off, deadline).await?;
         self.switch(PowerTarget::On, deadline).await
     }
 

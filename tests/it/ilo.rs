@@ -9,6 +9,8 @@ mod media;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod ribcl_replay;

@@ -11,12 +11,10 @@ use crate::ilo::model::{
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-/// The boot order, and the one from the next reset on.
+/// The boot order; and that from the next reset on, with where it is changed.
 struct BootOrder {
     current: Value,
-    pending: Value,
-    /// Where the latter is changed.
-    settings: String,
+    pending: Option<(String, Value)>,
 }
 
 impl Redfish {
@@ -34,15 +32,17 @@ impl Redfish {
             });
         }
         let order = self.boot_order(&system, within).await?;
-        let first = |of: fn(&BootOrder) -> &Value| {
-            let order = order.as_ref()?;
-            order::first(of(order), &order.current)
-        };
-        let persistent = first(|order| &order.current);
+        let persistent = order
+            .as_ref()
+            .and_then(|order| order::first(&order.current, &order.current));
+        let pending = order.as_ref().and_then(|order| {
+            let (_, pending) = order.pending.as_ref()?;
+            order::first(pending, &order.current)
+        });
         Ok(BootDevices {
             next,
             persistent,
-            pending: first(|order| &order.pending).filter(|pending| Some(*pending) != persistent),
+            pending: pending.filter(|pending| Some(*pending) != persistent),
         })
     }
 
@@ -72,21 +72,25 @@ impl Redfish {
                 done => return done,
             }
         }
-        let Some(order) = self.boot_order(&system, Some(deadline)).await? else {
+        let order = self.boot_order(&system, Some(deadline)).await?;
+        let Some(BootOrder {
+            current,
+            pending: Some((path, pending)),
+        }) = order
+        else {
             let message = "the iLO takes no lasting boot override, and has no UEFI boot order";
             let error = Error::new(Kind::Unsupported, message);
             return Err(Failure::Unable(error.hint("set a one-time boot each time")));
         };
-        let Some(names) = order::with_first(&order.pending, &order.current, device) else {
+        let Some(names) = order::with_first(&pending, &current, device) else {
             let message = format!("the boot order lists no {}", device.as_redfish());
             let error = Error::new(Kind::Unsupported, message)
                 .hint("it lists what the last self test found: let the server boot with it once")
-                .detail("boot_sources", order::names(&order.current));
+                .detail("boot_sources", order::names(&current));
             return Err(Failure::Unable(error));
         };
         let body = json!({ "PersistentBootConfigOrder": names });
-        self.send(Method::PATCH, &order.settings, &body, deadline)
-            .await
+        self.send(Method::PATCH, &path, &body, deadline).await
     }
 
     /// `None` where the server boots BIOS, for which there is no such resource, and where the
@@ -96,6 +100,9 @@ impl Redfish {
         system: &Value,
         within: Option<Deadline>,
     ) -> Result<Option<BootOrder>, Failure> {
+        if documents::oem(system, "").is_none() {
+            return Ok(None);
+        }
         let bios = self.bios(system, within).await?;
         let link = documents::oem_link(&bios, "/Links/Boot");
         let Some(path) = link.or_else(|| documents::link(&bios, "/Boot")) else {
@@ -104,15 +111,15 @@ impl Redfish {
         if documents::boot_mode(&bios, system) == BootMode::Legacy {
             return Ok(None);
         }
-        let current = self.get(path, within).await?;
-        let settings = documents::settings(&current).map_err(Failure::Unable)?;
-        let settings = settings.to_owned();
-        let pending = self.get(&settings, within).await?;
-        Ok(Some(BootOrder {
-            current,
-            pending,
-            settings,
-        }))
+        let Some(current) = self.get_if_there(path, within).await? else {
+            return Ok(None);
+        };
+        let pending = match documents::settings(&current) {
+            Ok(path) => self.get_if_there(path, within).await?.map(|it| (path, it)),
+            Err(_) => None,
+        };
+        let pending = pending.map(|(path, pending)| (path.to_owned(), pending));
+        Ok(Some(BootOrder { current, pending }))
     }
 
     pub(in crate::ilo) async fn boot_mode(&self) -> Result<BootMode> {
@@ -219,13 +226,21 @@ impl Redfish {
     ) -> Result<Value, Failure> {
         let link = documents::link(system, "/Bios");
         let bios = match link.or_else(|| documents::oem_link(system, "/Links/BIOS")) {
-            Some(path) => self.get(path, within).await,
-            None => Ok(Value::Null),
-        };
-        match bios {
             // A server that never finished POST has none.
-            Err(failure) if failure.class() == Some(Class::NotFound) => Ok(Value::Null),
-            other => other,
+            Some(path) => self.get_if_there(path, within).await?,
+            None => None,
+        };
+        Ok(bios.unwrap_or_default())
+    }
+
+    async fn get_if_there(
+        &self,
+        path: &str,
+        within: Option<Deadline>,
+    ) -> Result<Option<Value>, Failure> {
+        match self.get(path, within).await {
+            Err(failure) if failure.class() == Some(Class::NotFound) => Ok(None),
+            found => found.map(Some),
         }
     }
 }
