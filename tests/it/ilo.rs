@@ -19,6 +19,8 @@ mod settings;
 #[cfg(test)]
 pub(crate) mod site;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod trust;
 
 use flowrun::error::Kind;
