@@ -53,6 +53,7 @@ const CASES: &[Case] = &[
     ("ilo5", "ilo.secure-boot=lost", Done),
     ("ilo5", "ilo.read=503-x3", Done),
     ("ilo5", "ilo.read=cut-x3", Done),
+    ("ilo5", "ilo.encoding=refused", Done),
     ("ilo5", "ilo.path=redirect-missing-slash", Done),
     ("ilo5", "ilo.sessions=taken", Fails("limit")),
     ("ilo5", "ilo.sessions=expire", Done),
@@ -67,6 +68,7 @@ const CASES: &[Case] = &[
     ("ilo5", "ilo.ribcl=cut-x3", Done),
     ("ilo4-rest", "ilo.drive=patch-only", Done),
     ("ilo4-rest", "ilo.redfish=absent", Done),
+    ("ilo4-rest", "ilo.encoding=gzip-unasked", Done),
     ("ilo4-ribcl", "ilo.ribcl=database-open-x3", Done),
     ("ilo4-ribcl", "ilo.ribcl=malformed", Done),
     // It asks the image server for `&amp;`, and nobody tells: only the ramdisk's silence does.

@@ -5,6 +5,7 @@
 //! is no iLO is driven by the standard alone, as far as that goes.
 
 mod actions;
+mod body;
 mod documents;
 mod message;
 mod rest;
@@ -17,7 +18,7 @@ use super::mask;
 use super::model::{BootMode, Device, Dialect, IloInfo, License, PostState};
 use crate::error::{Error, Kind, Result};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use transport::Transport;
 
 /// A logged-in iLO and where its resources are.
@@ -53,7 +54,9 @@ impl Redfish {
 
     async fn at(transport: Transport, dialect: Dialect, root: Value) -> Result<Self> {
         let (generation, firmware) = documents::generation(&root).unwrap_or_default();
-        if let Some(sessions) = documents::link(&root, "/Links/Sessions") {
+        // iLO 4 has it beside the other resources.
+        let sessions = documents::link(&root, "/Links/Sessions");
+        if let Some(sessions) = sessions.or_else(|| documents::link(&root, "/Sessions")) {
             transport.create_sessions_at(sessions).await;
         }
         let mut redfish = Self {
@@ -204,6 +207,10 @@ impl Redfish {
                 format!("{path:?} is not a path on the iLO"),
             ));
         }
+        // An action without parameters needs an empty object: no body at all is refused.
+        let empty = json!({});
+        let takes_body = matches!(method, Method::POST | Method::PATCH | Method::PUT);
+        let body = body.or_else(|| takes_body.then_some(&empty));
         let mut answer = match method {
             Method::GET => self.transport.get_until(path, deadline).await?,
             _ => self.transport.write(&method, path, body, deadline).await?,

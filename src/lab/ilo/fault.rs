@@ -45,6 +45,10 @@ pub enum Fault {
     ReadUnavailable,
     /// The first three answers to reads end in the middle.
     ReadCut,
+    /// Answers are packed although nobody asked for it, and do not say so.
+    EncodingUnasked,
+    /// Whoever names an encoding is refused with 406.
+    EncodingRefused,
     /// Paths without a trailing slash are redirected with 308, as by iLO 5 before 1.40.
     RedirectMissingSlash,
     /// All sessions are taken by others.
@@ -223,6 +227,18 @@ impl Fault {
             "ilo.read=cut-x3",
             "the first three answers to reads end in the middle",
             "proliantutils 2.16.3, HPEConnector: connection errors are retried",
+        ),
+        info(
+            Self::EncodingUnasked,
+            "ilo.encoding=gzip-unasked",
+            "answers are packed by gzip although nobody asked for it, without Content-Encoding",
+            "proliantutils 2.16.3, ris: resources may return gzipped content",
+        ),
+        info(
+            Self::EncodingRefused,
+            "ilo.encoding=refused",
+            "requests with Accept-Encoding are refused with 406, of whatever encoding",
+            "sushy, connector: Gen10 Plus and Accept-Encoding: identity",
         ),
         info(
             Self::RedirectMissingSlash,
