@@ -78,7 +78,8 @@ fn name(error: &rustls::Error) -> Error {
         | rustls::Error::PeerIncompatible(_) => Error::new(
             Kind::Unsupported,
             "the server shares no TLS version or cipher with us",
-        ),
+        )
+        .hint("it is too old for TLS 1.2, or allows old ciphers only: update its firmware"),
         _ => Error::new(Kind::Protocol, "the TLS handshake failed"),
     };
     named.caused_by(error)

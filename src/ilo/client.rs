@@ -2,6 +2,7 @@
 
 use super::IloOptions;
 use super::deadline::Deadline;
+use super::detection::Tried;
 use super::failure::Failure;
 use super::media::Drive;
 use super::model::{
@@ -36,9 +37,10 @@ macro_rules! each {
 
 impl Client {
     pub(super) async fn connect(options: IloOptions) -> Result<Self> {
-        match Redfish::connect(options.clone()).await? {
+        let mut tried = Tried::default();
+        match Redfish::connect(options.clone(), &mut tried).await? {
             Some(redfish) => Ok(Self::Redfish(redfish)),
-            None => Ok(Self::Ribcl(Ribcl::connect(options).await?)),
+            None => Ok(Self::Ribcl(Ribcl::connect(options, tried).await?)),
         }
     }
 

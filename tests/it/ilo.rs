@@ -1,7 +1,11 @@
 //! The iLO client against the simulated iLO.
 
 #[cfg(test)]
+mod blame;
+#[cfg(test)]
 mod captures;
+#[cfg(test)]
+mod detection;
 #[cfg(test)]
 mod generations;
 #[cfg(test)]
@@ -12,6 +16,8 @@ mod power;
 mod refusals;
 #[cfg(test)]
 mod ribcl_replay;
+#[cfg(test)]
+mod sessions;
 #[cfg(test)]
 pub(crate) mod site;
 #[cfg(test)]

@@ -50,6 +50,7 @@ const CASES: &[Case] = &[
     ("ilo5", "ilo.power=unknown-first", Done),
     ("ilo5", "ilo.post=resets-twice", Done),
     ("ilo5", "ilo.boot=not-kept", Fails("timeout")),
+    ("ilo5", "ilo.boot=unsupported", Fails("unsupported")),
     ("ilo5", "ilo.secure-boot=lost", Done),
     ("ilo5", "ilo.read=503-x3", Done),
     ("ilo5", "ilo.read=cut-x3", Done),
@@ -58,6 +59,8 @@ const CASES: &[Case] = &[
     ("ilo5", "ilo.sessions=taken", Fails("limit")),
     ("ilo5", "ilo.sessions=expire", Done),
     ("ilo5", "ilo.login=first-refused", Fails("auth")),
+    ("ilo5", "ilo.login=slow", Done),
+    ("ilo5", "ilo.account=no-privileges", Fails("auth")),
     ("ilo5", "ilo.xmldata=off", Done),
     ("ilo5", "ilo.redfish=absent", Done),
     // Who speaks Redfish is not disturbed by these.
@@ -74,6 +77,9 @@ const CASES: &[Case] = &[
     // It asks the image server for `&amp;`, and nobody tells: only the ramdisk's silence does.
     ("ilo4-ribcl", "ilo.ribcl=raw-entities", Fails("timeout")),
     ("ilo4-ribcl", "ilo.ribcl=cut-x3", Done),
+    ("ilo4-ribcl", "ilo.read=503-x3", Done),
+    ("ilo4-ribcl", "ilo.boot=unsupported", Fails("unsupported")),
+    ("ilo4-ribcl", "ilo.account=no-privileges", Fails("auth")),
     ("ilo4-ribcl", "ilo.insert=busy-x3", Done),
     ("ilo4-ribcl", "ilo.insert=slow", Done),
     ("ilo4-ribcl", "ilo.power=shown-late", Done),

@@ -13,6 +13,7 @@ mod transport;
 
 use super::IloOptions;
 use super::deadline::Deadline;
+use super::detection::Tried;
 use super::failure::{Class, Failure};
 use super::mask;
 use super::model::{BootMode, Device, Dialect, IloInfo, License, PostState};
@@ -35,18 +36,25 @@ pub(super) struct Redfish {
 }
 
 impl Redfish {
-    /// Looks for a service root; `None` if there is none.
-    pub(super) async fn connect(options: IloOptions) -> Result<Option<Self>> {
+    /// Looks for a service root; `None`, and why, if there is none.
+    pub(super) async fn connect(options: IloOptions, tried: &mut Tried) -> Result<Option<Self>> {
         let transport = Transport::new(options)?;
         for (dialect, path) in [
             (Dialect::Redfish, "/redfish/v1/"),
             (Dialect::Rest, "/rest/v1"),
         ] {
+            let request = format!("GET {path}");
             let root = match transport.service_root(path).await {
-                Err(failure) if failure.class() == Some(Class::NotFound) => continue,
-                root => root?,
+                Ok(root) => rest::as_redfish(dialect, root),
+                Err(failure) => {
+                    tried.note_failure(&request, failure)?;
+                    continue;
+                }
             };
-            let root = rest::as_redfish(dialect, root);
+            if documents::link(&root, "/Systems").is_none() {
+                tried.note(&request, "no service root");
+                continue;
+            }
             return Self::at(transport, dialect, root).await.map(Some);
         }
         Ok(None)

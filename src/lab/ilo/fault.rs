@@ -35,6 +35,8 @@ pub enum Fault {
     PowerShownLate,
     /// The first reads of the power say that it is unknown.
     PowerUnknownFirst,
+    /// Boot overrides are refused: this firmware has none.
+    BootUnsupported,
     /// Every power-on self test resets the server once more.
     PostResetsTwice,
     /// Boot overrides are accepted and not kept.
@@ -55,6 +57,10 @@ pub enum Fault {
     SessionsTaken,
     /// Sessions end after a few requests.
     SessionsExpire,
+    /// The account may look, and change nothing.
+    PrivilegesMissing,
+    /// A right login takes a while.
+    LoginSlow,
     /// The first login is refused although it is right, as just after a reset of the iLO.
     LoginFirstRefused,
     /// iLO 4 before 2.30: REST, but no Redfish.
@@ -211,6 +217,12 @@ impl Fault {
             "practice: settings in NVRAM fail",
         ),
         info(
+            Self::BootUnsupported,
+            "ilo.boot=unsupported",
+            "boot overrides are refused: neither firmware nor server has them",
+            "iLO registry, UnsupportedOperation; RIBCL status 0x003C (python-hpilo)",
+        ),
+        info(
             Self::SecureBootLost,
             "ilo.secure-boot=lost",
             "a changed secure boot setting is lost unless a BIOS setting is changed with it",
@@ -257,6 +269,18 @@ impl Fault {
             "ilo.sessions=expire",
             "sessions end after eight requests",
             "HPE redfishdocs: sessions idle out, an iLO reset ends them",
+        ),
+        info(
+            Self::PrivilegesMissing,
+            "ilo.account=no-privileges",
+            "the account may log in and look, and change nothing",
+            "Base registry, InsufficientPrivilege; iLO scripting guide, RESET_SERVER_PRIV",
+        ),
+        info(
+            Self::LoginSlow,
+            "ilo.login=slow",
+            "a right login takes two seconds",
+            "practice: iLO 4 and 5 under load, or with a directory service",
         ),
         info(
             Self::LoginFirstRefused,

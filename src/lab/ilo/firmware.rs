@@ -176,6 +176,9 @@ impl Machine {
             Some(_) => "BootSourceOverrideTarget",
             None => "BootSourceOverrideEnabled",
         })?;
+        if state.has(Fault::BootUnsupported) {
+            return Err(Refusal::Unsupported);
+        }
         if state.has(Fault::BootNotKept) {
             return Ok(());
         }

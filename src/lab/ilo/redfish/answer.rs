@@ -193,6 +193,7 @@ impl From<Result<(), Refusal>> for Answer {
             Refusal::NotWritable(name) => {
                 Self::refused("iLO.PropertyNotWritableOrUnknown", &[name])
             }
+            Refusal::Unsupported => Self::refused("iLO.UnsupportedOperation", &[]),
             Refusal::NotInLegacyMode => {
                 Self::refused("iLO.UnsupportedOperationInLegacyBootMode", &[])
             }

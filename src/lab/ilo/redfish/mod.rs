@@ -117,6 +117,10 @@ impl Machine {
             Method::POST | Method::PATCH => match json_object(headers, body).await {
                 Err(refused) => Some(refused),
                 Ok(body) if logging_in => Some(self.log_in(&body).await),
+                Ok(_) if self.shared.state().has(Fault::PrivilegesMissing) => {
+                    let status = StatusCode::FORBIDDEN;
+                    Some(Answer::message(status, "Base.InsufficientPrivilege", &[]))
+                }
                 Ok(body) if *method == Method::POST => self
                     .action_at(path.trim_end_matches('/'), &body)
                     .or_else(|| self.named_action(resource.as_ref()?, &body)),
