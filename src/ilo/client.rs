@@ -38,6 +38,10 @@ macro_rules! each {
 impl Client {
     pub(super) async fn connect(options: IloOptions) -> Result<Self> {
         let mut tried = Tried::default();
+        // Firmware with such TLS has RIBCL, and little or nothing of its successors.
+        if options.legacy_tls {
+            return Ok(Self::Ribcl(Ribcl::connect(options, tried).await?));
+        }
         match Redfish::connect(options.clone(), &mut tried).await? {
             Some(redfish) => Ok(Self::Redfish(redfish)),
             None => Ok(Self::Ribcl(Ribcl::connect(options, tried).await?)),

@@ -21,6 +21,8 @@ mod sessions;
 #[cfg(test)]
 pub(crate) mod site;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod trust;
 
 use flowrun::error::Kind;

@@ -431,6 +431,7 @@ mod tests {
             username: "root".to_owned(),
             password: Secret::new("hunter2"),
             trust: http::Trust::Insecure,
+            legacy_tls: false,
             timeout: Duration::from_secs(1),
         })
         .unwrap()

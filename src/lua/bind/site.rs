@@ -14,6 +14,7 @@ use std::any::Any;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// Deadline of one request to an iLO; they are slow.
 const ILO_REQUEST: Duration = Duration::from_secs(60);
@@ -73,6 +74,10 @@ impl Site {
             let warning = format!("the iLO of {name} is not verified (ilo_insecure)");
             call.run.log("warn", "", &warning);
         }
+        if info.ilo_legacy_tls {
+            let warning = format!("the TLS of {name}'s iLO is not secure (ilo_legacy_tls)");
+            call.run.log("warn", "", &warning);
+        }
         let password = std::fs::read_to_string(&info.ilo_password_file)
             .map_err(|e| Error::io(&info.ilo_password_file, "read the iLO password", &e))?;
         let address = &info.ilo_address;
@@ -86,6 +91,7 @@ impl Site {
             username: info.ilo_username.clone(),
             password: Secret::new(password.trim_end_matches(['\r', '\n'])),
             trust,
+            legacy_tls: info.ilo_legacy_tls,
             timeout: ILO_REQUEST,
         })
     }
@@ -115,7 +121,10 @@ type Connecting = Shared<BoxFuture<'static, Result<Arc<Ilo>>>>;
 /// A run's iLO. It is connected once, also when several branches ask at once, and to the end, also
 /// when who asked has been cancelled: a session that was opened is known, and closed.
 #[derive(Debug, Default)]
-struct IloSession(Mutex<Option<Connecting>>);
+struct IloSession {
+    known: Mutex<Option<Connecting>>,
+    tasks: TaskTracker,
+}
 
 impl IloSession {
     /// Begins to connect, unless that was done; after a failure anew.
@@ -123,13 +132,13 @@ impl IloSession {
     where
         F: Future<Output = Result<Arc<Ilo>>> + Send + 'static,
     {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connecting) = &*known
             && !matches!(connecting.peek(), Some(Err(_)))
         {
             return Ok(connecting.clone());
         }
-        let task = tokio::spawn(connect()?);
+        let task = AbortOnDropHandle::new(self.tasks.spawn(connect()?));
         let ended = async {
             let broke = |e| Error::new(Kind::Internal, "connecting broke").caused_by(&e);
             task.await.map_err(broke)?
@@ -140,7 +149,11 @@ impl IloSession {
 
 impl Handle for IloSession {
     fn close(&self) -> BoxFuture<'_, ()> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         Box::pin(async {
             let Some(connecting) = known else {
                 return;

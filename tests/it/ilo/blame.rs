@@ -1,15 +1,13 @@
-//! Every class of error in every dialect: kind, the iLO's own code and text, and a hint.
+//! Every class of error in every dialect: kind, the iLO's own code and text, and a hint. TLS that
+//! is too old is in `tls`, what is no iLO in `detection`.
 
 use super::site::{PASSWORD, Site, TIMEOUT, assert_clean, pattern};
 use flowrun::error::{Error, Kind};
-use flowrun::http::Trust;
 use flowrun::ilo::model::{BootDevice, Device, Dialect, PowerTarget};
 use flowrun::ilo::{Ilo, IloOptions};
 use flowrun::lab::ilo::{Fault, Generation};
 use flowrun::secret::Secret;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 /// Longer than one attempt, shorter than the server's self test.
 const SHORT: Duration = Duration::from_secs(1);
@@ -247,44 +245,5 @@ async fn an_ilo_that_went_away_is_unreachable() {
         assert_eq!((error.kind(), is_retryable), (Kind::Unreachable, true));
         assert!(error.advice().is_some(), "{dialect:?}: {error:?}");
         assert_clean(&error);
-    }
-}
-
-/// What firmware without TLS 1.2 says to a client that insists on it: an alert, or TLS 1.0 with
-/// RSA key exchange.
-#[tokio::test]
-async fn tls_that_is_too_old_is_named() {
-    let alert = vec![21, 3, 1, 0, 2, 2, 70];
-    let mut hello = vec![22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
-    hello.extend([7; 32]);
-    hello.extend([0, 0, 0x2F, 0]);
-    for said in [alert, hello] {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base_url = format!("https://{}", listener.local_addr().unwrap());
-        let serve = async {
-            loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = [0; 4096];
-                // The client's half of the test sees what went wrong.
-                drop(stream.read(&mut request).await);
-                drop(stream.write_all(&said).await);
-            }
-        };
-        let connect = Ilo::connect(IloOptions {
-            base_url,
-            username: "root".to_owned(),
-            password: Secret::new(PASSWORD),
-            trust: Trust::Insecure,
-            timeout: TIMEOUT,
-        });
-        let error = tokio::select! {
-            () = serve => unreachable!("it serves for ever"),
-            connected = connect => connected.unwrap_err(),
-        };
-        let is_retryable = error.is_retryable();
-        let found = (error.kind(), is_retryable);
-        assert_eq!(found, (Kind::Unsupported, false), "{error:?}");
-        assert!(error.message().contains("TLS version"), "{error:?}");
-        assert!(error.advice().unwrap().contains("update its firmware"));
     }
 }

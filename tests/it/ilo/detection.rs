@@ -21,6 +21,7 @@ async fn connect(router: Router) -> Result<Ilo> {
         username: "root".to_owned(),
         password: Secret::new(PASSWORD),
         trust: Trust::Ca(authority.pem.clone()),
+        legacy_tls: false,
         timeout: TIMEOUT,
     };
     Ilo::connect(options).await
