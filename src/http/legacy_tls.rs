@@ -37,6 +37,7 @@ mod absent {
 #[cfg(feature = "legacy-tls")]
 mod present {
     use crate::error::{Error, Kind, Result};
+    use crate::http::trust::PinMismatch;
     use crate::http::{Fingerprint, Trust, tls};
     use openssl::error::ErrorStack;
     use openssl::ssl::{Ssl, SslConnector, SslMethod, SslOptions, SslVerifyMode, SslVersion};
@@ -71,8 +72,12 @@ mod present {
             connected.map_err(|e| failed(&e, stream.ssl().verify_result()))?;
             match trust {
                 // Nothing has been sent yet, and the handshake proved that the peer has the key.
-                Trust::Pinned(pin) if Fingerprint::of(&session(&stream)?.0) != *pin => {
-                    Err(tls::untrusted())
+                Trust::Pinned(pinned) => {
+                    let (pinned, shown) = (*pinned, Fingerprint::of(&session(&stream)?.0));
+                    match pinned == shown {
+                        true => Ok(stream),
+                        false => Err(tls::pin_mismatch(&PinMismatch { pinned, shown })),
+                    }
                 }
                 _ => Ok(stream),
             }

@@ -46,7 +46,7 @@ pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }
 
-fn told(output: &Output, exit: i32, parts: &[&str]) {
+pub(crate) fn told(output: &Output, exit: i32, parts: &[&str]) {
     let said = text(output);
     assert_eq!(code(output), exit, "{said}");
     for part in parts {
@@ -71,6 +71,18 @@ impl LabUp {
 
     pub(crate) fn start_with(nodes: u32, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let child = Self::up(dir.path(), nodes, more);
+        Self { child, dir }
+    }
+
+    /// As after a power cut: the same site, from what its folder keeps.
+    pub(crate) fn restart(&mut self, nodes: u32) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = Self::up(self.dir.path(), nodes, &[]);
+    }
+
+    fn up(dir: &Path, nodes: u32, more: &[&str]) -> Child {
         let mut command = flowrun(&[
             "lab",
             "up",
@@ -79,22 +91,21 @@ impl LabUp {
             "--nodes",
             &nodes.to_string(),
         ]);
-        command.arg("--lab-dir").arg(dir.path()).args(more);
-        let child = command
+        command.arg("--lab-dir").arg(dir).args(more);
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut lab = Self { child, dir };
         // It prints its description when it is up.
-        let mut out = std::io::BufReader::new(lab.child.stdout.take().unwrap());
+        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         while line != "}\n" {
             line.clear();
             let count = std::io::BufRead::read_line(&mut out, &mut line).unwrap();
             assert!(count > 0, "the lab did not come up");
         }
-        lab
+        child
     }
 
     pub(crate) fn dir(&self) -> &str {
@@ -200,7 +211,7 @@ fn pause(time: Duration) {
     nothing.recv_timeout(time).ok();
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let kill = format!("kill {name} {}", child.id());
     let status = Command::new("bash").args(["-c", &kill]).status().unwrap();
     assert!(status.success());

@@ -1,12 +1,13 @@
 //! What primitives reach: configuration, nodes, clients.
 
 use super::openstack::Clients;
-use crate::config::{Config, DriverInfo, Node};
+use super::trust::TrustSource;
+use crate::config::{Config, Node};
 use crate::engine::{Call, Handle};
 use crate::error::{Error, Result};
-use crate::http::Trust;
 use crate::ilo::{Ilo, IloOptions};
 use crate::image::artifact::ArtifactStore;
+use crate::journal::Journal;
 use crate::secret::Secret;
 use futures_util::future::BoxFuture;
 use std::any::Any;
@@ -52,6 +53,30 @@ impl Site {
         &self.clients
     }
 
+    /// Connects to a node's iLO, as far as its certificate is trusted. Whoever gets it closes it.
+    ///
+    /// # Errors
+    /// As [`Ilo::connect`]; a certificate that is not trusted with what to do about it.
+    pub async fn connect(&self, name: &str, journal: &Journal) -> Result<Ilo> {
+        let info = &self.node(name)?.driver_info;
+        let pin = journal.pin(name).await?;
+        let source = TrustSource::of(info, pin.is_some());
+        let password = std::fs::read_to_string(&info.ilo_password_file)
+            .map_err(|e| Error::io(&info.ilo_password_file, "read the iLO password", &e))?;
+        let options = IloOptions {
+            base_url: info.ilo_url(),
+            username: info.ilo_username.clone(),
+            password: Secret::new(password.trim_end_matches(['\r', '\n'])),
+            trust: source
+                .trust(info, pin.as_ref())
+                .map_err(|e| e.target(name))?,
+            legacy_tls: info.ilo_legacy_tls,
+            timeout: ILO_REQUEST,
+        };
+        let connected = Ilo::connect(options).await;
+        connected.map_err(|e| source.advise(e, name))
+    }
+
     /// The node's iLO. One session serves all calls of a run and is closed at its end.
     pub(super) async fn ilo(&self, call: &Call, name: &str) -> Result<Arc<Ilo>> {
         let shared = format!("ilo {name}");
@@ -60,55 +85,15 @@ impl Site {
         {
             return Ok(session.0.clone());
         }
-        let info = &self.node(name)?.driver_info;
-        let trust = ilo_trust(info)?;
-        if matches!(trust, Trust::Insecure) {
-            let warning = format!("the iLO of {name} is not verified (ilo_insecure)");
+        let journal = call.run.journal();
+        for warning in self.warnings(name, journal).await? {
             call.run.log("warn", "", &warning);
         }
-        if info.ilo_legacy_tls {
-            let warning = format!("the TLS of {name}'s iLO is not secure (ilo_legacy_tls)");
-            call.run.log("warn", "", &warning);
-        }
-        let password = std::fs::read_to_string(&info.ilo_password_file)
-            .map_err(|e| Error::io(&info.ilo_password_file, "read the iLO password", &e))?;
-        let address = &info.ilo_address;
-        let base_url = if address.contains("://") {
-            address.clone()
-        } else {
-            format!("https://{address}")
-        };
-        let options = IloOptions {
-            base_url,
-            username: info.ilo_username.clone(),
-            password: Secret::new(password.trim_end_matches(['\r', '\n'])),
-            trust,
-            legacy_tls: info.ilo_legacy_tls,
-            timeout: ILO_REQUEST,
-        };
-        let ilo = Arc::new(Ilo::connect(options).await?);
+        let ilo = Arc::new(self.connect(name, journal).await?);
         call.run.share(&shared, Arc::new(IloSession(ilo.clone())));
         end_left_sessions(call, &ilo, shared).await?;
         Ok(ilo)
     }
-}
-
-/// Whom the operator trusts to be the iLO of a node; the narrowest word counts.
-fn ilo_trust(info: &DriverInfo) -> Result<Trust> {
-    Ok(match info {
-        DriverInfo {
-            ilo_fingerprint: Some(fingerprint),
-            ..
-        } => Trust::Pinned(fingerprint.parse()?),
-        DriverInfo {
-            ilo_insecure: true, ..
-        } => Trust::Insecure,
-        DriverInfo {
-            ilo_ca_file: Some(path),
-            ..
-        } => Trust::Ca(read_text(path)?),
-        _ => Trust::System,
-    })
 }
 
 /// An iLO has few sessions: those of owners that died are deleted by their successor.
