@@ -12,20 +12,21 @@ pub(crate) use present::{connect, session};
 mod absent {
     use crate::error::{Error, Kind, Result};
     use crate::http::Trust;
+    use std::future::{Ready, ready};
     use std::time::Duration;
     use tokio::net::TcpStream;
 
     /// Says that this build cannot.
-    #[expect(clippy::unused_async, reason = "has the shape of the one that can")]
-    pub(crate) async fn connect(
+    pub(crate) fn connect(
         _trust: &Trust,
         _host: &str,
         _port: u16,
         _timeout: Duration,
-    ) -> Result<TcpStream> {
+    ) -> Ready<Result<TcpStream>> {
         let message = "this flowrun was built without legacy TLS";
-        Err(Error::new(Kind::Unsupported, message)
-            .hint("build it with `cargo build --release --features legacy-tls`"))
+        ready(Err(Error::new(Kind::Unsupported, message).hint(
+            "build it with `cargo build --release --features legacy-tls`",
+        )))
     }
 
     /// There is none.

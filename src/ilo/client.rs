@@ -2,6 +2,7 @@
 
 use super::IloOptions;
 use super::deadline::Deadline;
+use super::detection::Tried;
 use super::failure::Failure;
 use super::media::Drive;
 use super::model::{
@@ -37,13 +38,14 @@ macro_rules! each {
 
 impl Client {
     pub(super) async fn connect(options: IloOptions) -> Result<Self> {
+        let mut tried = Tried::default();
         // Firmware with such TLS has RIBCL, and little or nothing of its successors.
         if options.legacy_tls {
-            return Ok(Self::Ribcl(Ribcl::connect(options).await?));
+            return Ok(Self::Ribcl(Ribcl::connect(options, tried).await?));
         }
-        match Redfish::connect(options.clone()).await? {
+        match Redfish::connect(options.clone(), &mut tried).await? {
             Some(redfish) => Ok(Self::Redfish(redfish)),
-            None => Ok(Self::Ribcl(Ribcl::connect(options).await?)),
+            None => Ok(Self::Ribcl(Ribcl::connect(options, tried).await?)),
         }
     }
 

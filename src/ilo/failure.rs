@@ -89,6 +89,10 @@ impl Class {
             Self::Permission => "give the account the privilege in the iLO's user administration",
             Self::SessionLimit => "close open sessions of the iLO, or wait until idle ones expire",
             Self::Unlicensed => "install an iLO Advanced licence",
+            Self::Unsupported => {
+                "this firmware or server does not have it: update the firmware, or do without"
+            }
+            Self::NotFound => "look what this firmware has: its resources are found by links",
             Self::Disabled => "switch RIBCL on in the iLO's access settings",
             Self::WrongState => "read the power state and act on what it is now",
             Self::Busy => "the server may be in POST; try again when it is off or has finished",

@@ -5,13 +5,15 @@
 //! bring back what the iLO says now. Requests to one iLO never overlap. A call that reaches its
 //! timeout takes a last look, and cleans up what it began: it may end some seconds later.
 //!
-//! Which dialect an iLO speaks is found out by asking it: Redfish, HP's REST, RIBCL, in this order.
+//! Which dialect an iLO speaks is found out by asking it: Redfish, HP's REST, what it tells
+//! everybody, RIBCL, in this order.
 //! The procedures (`power`, `media`, `boot`) are the same for all of them.
 
 mod address;
 mod boot;
 mod client;
 mod deadline;
+mod detection;
 mod failure;
 pub(crate) mod mask;
 mod media;

@@ -1,7 +1,11 @@
 //! The iLO client against the simulated iLO.
 
 #[cfg(test)]
+mod blame;
+#[cfg(test)]
 mod captures;
+#[cfg(test)]
+mod detection;
 #[cfg(test)]
 mod generations;
 #[cfg(test)]
@@ -14,6 +18,8 @@ mod raw;
 mod refusals;
 #[cfg(test)]
 mod ribcl_replay;
+#[cfg(test)]
+mod sessions;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]

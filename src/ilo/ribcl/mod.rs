@@ -10,9 +10,11 @@ mod raw;
 mod request;
 mod status;
 mod transport;
+mod xmldata;
 
 use super::IloOptions;
 use super::deadline::Deadline;
+use super::detection::Tried;
 use super::failure::{Class, Failure};
 use super::media::Drive;
 use super::model::{
@@ -25,6 +27,10 @@ use crate::secret::Secret;
 use document::{Answer, Element};
 use request::{Block, Command};
 use transport::Transport;
+use xmldata::Shown;
+
+/// The oldest iLO that speaks RIBCL over HTTP.
+const OLDEST: u8 = 3;
 
 /// An iLO that takes our account.
 #[derive(Debug)]
@@ -47,13 +53,28 @@ impl Ribcl {
         })
     }
 
-    pub(super) async fn connect(options: IloOptions) -> Result<Self> {
+    /// Asks for what everybody may know, then logs in.
+    pub(super) async fn connect(options: IloOptions, mut tried: Tried) -> Result<Self> {
         let transport = Transport::new(options)?;
+        let known = transport.shown(&mut tried).await;
+        let known = known.filter(|known| known.generation().is_some());
+        if let Some(known) = &known
+            && known.generation() < Some(OLDEST)
+        {
+            let message = format!("{known} is not supported");
+            return Err(Error::new(Kind::Unsupported, message).hint("iLO 3 is the oldest that is"));
+        }
         let ask = Command::look(Block::Rib, "GET_FW_VERSION");
         let answer = match transport.call(&ask, None).await {
-            Err(Failure::Broken(error)) if error.kind() == Kind::Protocol => {
-                let message = "not an iLO: no Redfish, no REST and no RIBCL answer there";
-                return Err(Error::new(Kind::Unsupported, message).cause(error.to_string()));
+            // Something else, or nothing, at RIBCL's place.
+            Err(Failure::Broken(error) | Failure::Unable(error))
+                if matches!(error.kind(), Kind::Protocol | Kind::Unsupported) =>
+            {
+                if let Some(known) = known {
+                    return Err(no_dialect(&known).cause(error.to_string()));
+                }
+                tried.note("POST /ribcl", error.message());
+                return Err(tried.not_an_ilo());
             }
             answer => answer?,
         };
@@ -72,15 +93,8 @@ impl Ribcl {
 
     pub(super) async fn info(&self) -> Result<IloInfo> {
         let Sample { power, post } = self.sample(None).await?;
-        let page = match self.transport.page("/xmldata?item=all").await {
-            Ok(page) => document::scan(&page)?,
-            // It can be switched off.
-            Err(_) => Vec::new(),
-        };
-        let field = |name: &str| {
-            let found = page.iter().find(|e| e.name == name);
-            found.map(|e| e.text.clone()).unwrap_or_default()
-        };
+        // It can be switched off.
+        let public = self.transport.shown(&mut Tried::default()).await;
         let product = self.look(Block::Server, "GET_PRODUCT_NAME", None).await?;
         let health = self
             .look(Block::Server, "GET_EMBEDDED_HEALTH", None)
@@ -96,8 +110,8 @@ impl Ribcl {
             model: shown(&product, "PRODUCT_NAME")?
                 .attribute("VALUE")
                 .to_owned(),
-            serial: field("SBSN"),
-            uuid: field("cUUID").parse().ok(),
+            uuid: public.as_ref().and_then(|page| page.uuid.parse().ok()),
+            serial: public.map(|page| page.serial).unwrap_or_default(),
             bios_version: system_rom(&health),
             license: self.license().await?.name,
             power_state: power,
@@ -225,6 +239,13 @@ impl Ribcl {
         tracing::debug!(ilo = ?self.transport, command.name, said = answer.message);
         Ok(())
     }
+}
+
+/// An iLO that keeps silent in every dialect.
+fn no_dialect(known: &Shown) -> Error {
+    let message = format!("{known} answers with neither Redfish, REST nor RIBCL");
+    let hint = "switch RIBCL on in the iLO's access settings, or update its firmware";
+    Error::new(Kind::Unsupported, message).hint(hint)
 }
 
 /// The element that carries what was asked for.

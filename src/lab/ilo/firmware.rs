@@ -182,6 +182,9 @@ impl Machine {
                 name: "BootSourceOverrideEnabled",
             });
         }
+        if state.has(Fault::BootUnsupported) {
+            return Err(Refusal::Unsupported);
+        }
         if state.has(Fault::BootNotKept) {
             return Ok(());
         }

@@ -112,6 +112,19 @@ async fn answers_are_chunked_and_print_links_as_asked() {
         format!("{RESET}/")
     );
 
+    assert!(!response.headers().contains_key("content-encoding"));
+    let asked = plain.request(Method::GET, SYSTEM);
+    let asked = asked
+        .header("Accept-Encoding", "gzip")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(asked.headers()["content-encoding"], "gzip");
+    assert!(asked.bytes().await.unwrap().starts_with(&[0x1F, 0x8B]));
+    let identity = plain.request(Method::GET, SYSTEM);
+    let identity = identity.header("Accept-Encoding", "identity");
+    assert_eq!(identity.send().await.unwrap().status(), 406);
+
     let moved = plain
         .request(Method::GET, "/rest/v1/Systems/1")
         .send()

@@ -88,7 +88,7 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
 
 /// On and off can be seen; whether a restart happened cannot, and one more does no harm that the
 /// first did not do.
-async fn power_reached(site: &Site, call: &Call) -> Result<Probe> {
+async fn power_reached(site: &Arc<Site>, call: &Call) -> Result<Probe> {
     let SetPower { node, state, .. } = call.decode()?;
     let now = site.ilo(call, &node).await?.power_state().await?;
     let reached = matches!(
