@@ -67,11 +67,14 @@ impl Ribcl {
     ) -> Result<BootDevices> {
         let next = self.boot(within).await?;
         let order = self.look(Block::Server, "GET_PERSISTENT_BOOT", within);
-        let order = order.await?;
-        let first = order.below("PERSISTENT_BOOT").next();
+        let persistent = match order.await {
+            Ok(order) => order.below("PERSISTENT_BOOT").next().and_then(device),
+            Err(failure) if failure.class() == Some(Class::Unsupported) => None,
+            Err(failure) => return Err(failure.into()),
+        };
         Ok(BootDevices {
             next,
-            persistent: first.and_then(device),
+            persistent,
             pending: None,
         })
     }
