@@ -5,6 +5,8 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use flowrun::error::Kind;
 use flowrun::http::Trust;
 use flowrun::http::server::ServerHandle;
@@ -82,15 +84,79 @@ async fn replay(State(documents): State<Arc<Documents>>, request: Request) -> Re
     }
 }
 
+/// Answers every login with a status, and wants name and password with each request instead.
+async fn without_sessions(
+    State((login, documents)): State<(StatusCode, Arc<Documents>)>,
+    request: Request,
+) -> Response {
+    let path = request.uri().path().trim_end_matches('/');
+    let account = format!("Basic {}", STANDARD.encode(format!("username:{PASSWORD}")));
+    let sent = request.headers().get("authorization");
+    let sent = sent.map(|v| v.to_str().unwrap());
+    if request.method() == Method::POST {
+        return login.into_response();
+    }
+    if path != "/redfish/v1" && sent != Some(&account) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    // Nobody else gets to see the password.
+    assert!(path != "/redfish/v1" || sent.is_none());
+    match documents.get(path) {
+        Some(document) => document.to_string().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+#[tokio::test]
+async fn without_sessions_each_request_carries_the_account() {
+    let documents = [
+        ("/redfish/v1", body(data!("3.11/ServiceRoot.json"))),
+        (
+            "/redfish/v1/Systems",
+            collection(&["/redfish/v1/Systems/1"]),
+        ),
+        ("/redfish/v1/Systems/1", body(data!("3.11/Systems_1.json"))),
+        (
+            "/redfish/v1/Managers/1",
+            body(data!("3.11/Managers_1.json")),
+        ),
+        ("/redfish/v1/Managers/1/VirtualMedia", collection(&[])),
+    ];
+    let documents: Documents = documents
+        .map(|(path, value)| (path.to_owned(), value))
+        .into();
+    let documents = Arc::new(documents);
+    for login in [404, 405, 501] {
+        let login = StatusCode::from_u16(login).unwrap();
+        let authority = Authority::new();
+        let state = (login, documents.clone());
+        let router = Router::new().fallback(without_sessions).with_state(state);
+        let server = authority.serve(router);
+        let ilo = connect(&authority, &server).await;
+        assert_eq!(ilo.power_state().await.unwrap(), PowerState::On, "{login}");
+        assert_eq!(ilo.session_path().await, None);
+        ilo.close().await.unwrap();
+        // A wrong password is refused all the same.
+        let wrong = IloOptions {
+            password: Secret::new("wrong"),
+            ..options(&authority, &server)
+        };
+        assert_eq!(Ilo::connect(wrong).await.unwrap_err().kind(), Kind::Auth);
+    }
+}
+
 async fn connect(authority: &Authority, server: &ServerHandle) -> Ilo {
-    let options = IloOptions {
+    Ilo::connect(options(authority, server)).await.unwrap()
+}
+
+fn options(authority: &Authority, server: &ServerHandle) -> IloOptions {
+    IloOptions {
         base_url: format!("https://{}", server.address()),
         username: "username".to_owned(),
         password: Secret::new(PASSWORD),
         trust: Trust::Ca(authority.pem.clone()),
         timeout: TIMEOUT,
-    };
-    Ilo::connect(options).await.unwrap()
+    }
 }
 
 #[tokio::test]
