@@ -15,6 +15,8 @@ mod ribcl_replay;
 #[cfg(test)]
 pub(crate) mod site;
 #[cfg(test)]
+mod sushy;
+#[cfg(test)]
 mod trust;
 
 use flowrun::error::Kind;

@@ -6,7 +6,7 @@
 
 use crate::ilo::failure::{Class, Message};
 use crate::ilo::mask;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Key, class, and the text of the registries of iLO 5 3.11.
 const MESSAGES: &[(&str, Class, &str)] = &[
@@ -243,15 +243,21 @@ const MESSAGES: &[(&str, Class, &str)] = &[
 ];
 
 impl Message {
-    /// The first message of an answer that is not about success, else the first one.
+    /// The first message of an answer that is not about success, else the first one, else the
+    /// error itself: the standard asks no more of it than a code and a text.
     pub(in crate::ilo) fn of(body: &Value) -> Option<Self> {
         let messages: Vec<Self> = infos(body).filter_map(Self::parse).collect();
         let failed = |m: &&Self| m.class != Some(Class::Success);
-        messages
-            .iter()
-            .find(failed)
-            .or_else(|| messages.first())
-            .cloned()
+        let chosen = messages.iter().find(failed).or_else(|| messages.first());
+        let error = || Self::parse(&json!({ "MessageId": body.pointer("/error/code")? }));
+        let mut message = chosen.cloned().or_else(error)?;
+        let text = body.pointer("/error/message").and_then(Value::as_str);
+        // An iLO's text points to the messages that were just read.
+        let own = text.filter(|text| !text.contains("@Message.ExtendedInfo"));
+        if let (true, Some(own)) = (message.text.is_empty(), own) {
+            message.text = mask::text(own);
+        }
+        Some(message)
     }
 
     fn parse(info: &Value) -> Option<Self> {
@@ -312,7 +318,6 @@ fn fill(text: &str, args: &[String]) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
 
     fn parse(text: &str) -> Message {
         Message::of(&serde_json::from_str(text).unwrap()).unwrap()
@@ -384,6 +389,26 @@ mod tests {
         let message = Message::of(&body).unwrap();
         assert_eq!(message.class, Some(Class::Busy));
         assert_eq!(message.text, "own words");
+    }
+
+    #[test]
+    fn the_standards_own_text_is_read_where_there_is_no_other() {
+        let general = "Base.1.0.GeneralError";
+        let bodies = [
+            json!({"error": {"code": general, "message": "no such image"}}),
+            json!({"error": {"code": general, "message": "no such image",
+                "@Message.ExtendedInfo": [{"MessageId": general}]}}),
+        ];
+        for body in bodies {
+            let message = Message::of(&body).unwrap();
+            assert_eq!(message.to_string(), "Base.1.0.GeneralError: no such image");
+            assert_eq!(message.class, None);
+        }
+        let of_ilo = json!({"error": {"code": "iLO.0.10.ExtendedInfo",
+            "message": "See @Message.ExtendedInfo for more information.",
+            "@Message.ExtendedInfo": [{"MessageId": "iLO.9.9.Novelty"}]}});
+        assert_eq!(Message::of(&of_ilo).unwrap().to_string(), "iLO.9.9.Novelty");
+        assert_eq!(Message::of(&json!({"error": {"message": "no code"}})), None);
     }
 
     #[test]
