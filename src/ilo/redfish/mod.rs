@@ -5,6 +5,9 @@
 //! is no iLO is driven by the standard alone, as far as that goes.
 
 mod actions;
+#[cfg(test)]
+#[path = "captures_tests.rs"]
+mod captures;
 mod documents;
 mod message;
 mod rest;

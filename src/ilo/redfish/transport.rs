@@ -467,7 +467,9 @@ mod tests {
 
     #[test]
     fn captured_session_location_has_no_host() {
-        let capture = include_str!("../../../tests/data/ilo5/1.30/login_login_response.http");
+        let capture = include_str!(
+            "../../../tests/data/ilo/redfish/ilo5-1.30-raw-http/login_login_response.http"
+        );
         let location = capture
             .lines()
             .find_map(|l| l.strip_prefix("Location: "))

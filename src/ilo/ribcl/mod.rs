@@ -3,6 +3,9 @@
 //! It knows no POST state and no secure boot. Insert alone does not attach a medium; the drive is
 //! told to connect it, and shows both.
 
+#[cfg(test)]
+#[path = "captures_tests.rs"]
+mod captures;
 mod document;
 mod http;
 mod request;

@@ -217,7 +217,10 @@ async fn media(ilo: &Ilo, emulator: &Emulator) {
     );
     assert_eq!(error.details()["message_id"], "Base.1.0.GeneralError");
     // In its own words.
-    assert!(error.message().ends_with("got error 401 from the server"), "{error}");
+    assert!(
+        error.message().ends_with("got error 401 from the server"),
+        "{error}"
+    );
     assert!(!format!("{error:?}").contains("5ec4e70ld"), "{error:?}");
 
     let nobody = url("a.iso", SIGNATURE);
