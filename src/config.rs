@@ -226,6 +226,9 @@ pub struct DriverInfo {
     /// Accepts any certificate of the iLO. Only by explicit word.
     #[serde(default)]
     pub ilo_insecure: bool,
+    /// Speaks RIBCL over TLS before 1.2, for old iLO 4 firmware; needs a build with `legacy-tls`.
+    #[serde(default)]
+    pub ilo_legacy_tls: bool,
     /// The deploy ramdisk's ISO: `swift:container/object` or an URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deploy_iso: Option<String>,

@@ -36,6 +36,10 @@ macro_rules! each {
 
 impl Client {
     pub(super) async fn connect(options: IloOptions) -> Result<Self> {
+        // Firmware with such TLS has RIBCL, and little or nothing of its successors.
+        if options.legacy_tls {
+            return Ok(Self::Ribcl(Ribcl::connect(options).await?));
+        }
         match Redfish::connect(options.clone()).await? {
             Some(redfish) => Ok(Self::Redfish(redfish)),
             None => Ok(Self::Ribcl(Ribcl::connect(options).await?)),

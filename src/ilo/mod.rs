@@ -46,6 +46,9 @@ pub struct IloOptions {
     pub password: Secret,
     /// Whose certificates are accepted; iLOs come with a self-signed one.
     pub trust: Trust,
+    /// Speaks RIBCL over the TLS of old firmware, which only builds with the feature `legacy-tls`
+    /// have.
+    pub legacy_tls: bool,
     /// Longest wait for the answer to one request.
     pub timeout: Duration,
 }
@@ -55,16 +58,34 @@ pub struct IloOptions {
 ///
 /// # Errors
 /// `invalid` for a base URL that is not `https://host[:port]`, `unreachable`, `timeout`, or
-/// `unsupported` if no TLS version is shared.
-pub async fn certificate(base_url: &str, timeout: Duration) -> Result<Certificate> {
+/// `unsupported` if no TLS version is shared, or `legacy_tls` is asked of a build without it.
+pub async fn certificate(
+    base_url: &str,
+    legacy_tls: bool,
+    timeout: Duration,
+) -> Result<Certificate> {
     let op = "ilo.certificate";
     let Address {
         host,
         port,
         authority,
     } = Address::parse(base_url).map_err(|e| e.op(op))?;
-    let shown = Certificate::shown_by(&host, port, timeout).await;
-    shown.map_err(|e| e.op(op).target(authority))
+    let shown = match legacy_tls {
+        false => Certificate::shown_by(&host, port, timeout).await,
+        true => Certificate::shown_in_legacy_tls(&host, port, timeout).await,
+    };
+    shown.map_err(|e| advise(e).op(op).target(authority))
+}
+
+/// Says what cures an iLO whose TLS is too old.
+fn advise(error: Error) -> Error {
+    match error.details().get("tls") {
+        Some(_) => error.hint(
+            "update the iLO's firmware: iLO 4 speaks TLS 1.2 in 2.50 and later; until then set \
+             driver_info.ilo_legacy_tls, with a flowrun built with the feature legacy-tls",
+        ),
+        None => error,
+    }
 }
 
 /// A connected iLO with an open session. [`close`](Self::close) it: sessions are few.
@@ -94,7 +115,7 @@ impl Ilo {
                 client,
                 turn: Mutex::new(()),
             }),
-            Err(error) => Err(error.op(op).target(host)),
+            Err(error) => Err(advise(error).op(op).target(host)),
         }
     }
 

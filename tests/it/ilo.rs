@@ -17,6 +17,8 @@ pub(crate) mod site;
 #[cfg(test)]
 mod sushy;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod trust;
 
 use flowrun::error::Kind;

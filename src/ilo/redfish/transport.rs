@@ -441,6 +441,7 @@ mod tests {
             username: "root".to_owned(),
             password: Secret::new("hunter2"),
             trust: http::Trust::Insecure,
+            legacy_tls: false,
             timeout: Duration::from_secs(1),
         })
         .unwrap()

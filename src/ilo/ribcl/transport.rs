@@ -5,7 +5,7 @@ use super::http;
 use super::request::{Command, PROLOGUE};
 use super::status;
 use crate::error::{Error, Kind, Result};
-use crate::http::{Trust, tls};
+use crate::http::{Trust, legacy_tls, tls};
 use crate::ilo::address::Address;
 use crate::ilo::deadline::Deadline;
 use crate::ilo::failure::{Class, Failure, Message, Refusal};
@@ -13,7 +13,7 @@ use crate::ilo::{IloOptions, mask};
 use crate::secret::Secret;
 use reqwest::StatusCode;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
 
 /// Pause between attempts, as HPE's own clients have it.
@@ -21,12 +21,17 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Attempts at a request that brought nothing back, unless a deadline counts.
 const ATTEMPTS: u32 = 4;
 
+/// A connection by either TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// An iLO and an account.
 pub(super) struct Transport {
     address: Address,
     username: String,
     password: Secret,
     trust: Trust,
+    legacy_tls: bool,
     timeout: Duration,
     /// Held while a request is on its way: two writers at once make the iLO refuse one.
     turn: Mutex<()>,
@@ -45,6 +50,7 @@ impl Transport {
             username: options.username,
             password: options.password,
             trust: options.trust,
+            legacy_tls: options.legacy_tls,
             timeout: options.timeout,
             turn: Mutex::new(()),
         })
@@ -122,10 +128,19 @@ impl Transport {
         self.exchange(&[&head]).await
     }
 
+    async fn connect(&self) -> Result<Box<dyn Stream>> {
+        let Address { host, port, .. } = &self.address;
+        let (trust, timeout) = (&self.trust, self.timeout);
+        Ok(match self.legacy_tls {
+            false => Box::new(tls::connect(trust, host, *port, timeout).await?),
+            true => Box::new(legacy_tls::connect(trust, host, *port, timeout).await?),
+        })
+    }
+
     async fn exchange(&self, parts: &[&str]) -> Result<Vec<u8>, Failure> {
         let _turn = self.turn.lock().await;
-        let Address { host, port, .. } = &self.address;
-        let connected = tls::connect(&self.trust, host, *port, self.timeout).await;
+        // Boxed: a handshake is large, and most of the time none is under way.
+        let connected = Box::pin(self.connect()).await;
         let unsent = |error| Failure::NoAnswer { error, sent: false };
         let mut stream = connected.map_err(unsent)?;
         let lost = |e: &std::io::Error| Failure::NoAnswer {

@@ -66,6 +66,10 @@ impl Site {
             let warning = format!("the iLO of {name} is not verified (ilo_insecure)");
             call.run.log("warn", "", &warning);
         }
+        if info.ilo_legacy_tls {
+            let warning = format!("the TLS of {name}'s iLO is not secure (ilo_legacy_tls)");
+            call.run.log("warn", "", &warning);
+        }
         let password = std::fs::read_to_string(&info.ilo_password_file)
             .map_err(|e| Error::io(&info.ilo_password_file, "read the iLO password", &e))?;
         let address = &info.ilo_address;
@@ -79,6 +83,7 @@ impl Site {
             username: info.ilo_username.clone(),
             password: Secret::new(password.trim_end_matches(['\r', '\n'])),
             trust,
+            legacy_tls: info.ilo_legacy_tls,
             timeout: ILO_REQUEST,
         };
         let ilo = Arc::new(Ilo::connect(options).await?);

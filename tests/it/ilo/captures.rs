@@ -158,6 +158,7 @@ fn options(authority: &Authority, server: &ServerHandle) -> IloOptions {
         username: "username".to_owned(),
         password: Secret::new(PASSWORD),
         trust: Trust::Ca(authority.pem.clone()),
+        legacy_tls: false,
         timeout: TIMEOUT,
     }
 }

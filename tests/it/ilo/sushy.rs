@@ -81,6 +81,7 @@ impl Emulator {
             username: self.about("user"),
             password: Secret::new(self.about("password")),
             trust: Trust::Ca(self.authority.pem.clone()),
+            legacy_tls: false,
             timeout: TIMEOUT,
         }
     }
