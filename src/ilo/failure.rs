@@ -196,7 +196,12 @@ impl From<Failure> for Error {
             Failure::Refused(refusal) => refusal,
         };
         let class = refusal.class();
-        let kind = class.map_or_else(|| http::kind_of_status(refusal.status), Class::kind);
+        let kind = match class {
+            Some(class) => class.kind(),
+            // RIBCL, which says no with 200.
+            None if refusal.status.is_success() => Kind::Refused,
+            None => http::kind_of_status(refusal.status),
+        };
         let passing =
             class == Some(Class::Busy) || (class.is_none() && refusal.status.is_server_error());
         let text = refusal.to_string();
@@ -267,6 +272,7 @@ mod tests {
             (400, "Base.1.4.PropertyValueNotInList", Kind::Invalid, false),
             (400, "Base.1.18.SessionLimitExceeded", Kind::Limit, false),
             (400, "iLO.9.9.Novelty", Kind::Refused, false),
+            (200, "0x00FF", Kind::Refused, false),
             (500, "iLO.9.9.Novelty", Kind::Protocol, true),
         ];
         for (status, id, kind, retryable) in cases {

@@ -9,9 +9,13 @@ mod media;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod ribcl_replay;
+#[cfg(test)]
+mod settings;
 #[cfg(test)]
 pub(crate) mod site;
 #[cfg(test)]
@@ -76,7 +80,7 @@ async fn deploys_through_virtual_media() {
     assert_eq!(ilo.post_state().await.unwrap(), PostState::FinishedPost);
     // The override was for one boot.
     assert_eq!(
-        ilo.boot_device().await.unwrap().enabled,
+        ilo.boot_device().await.unwrap().next.enabled,
         OverrideEnabled::Disabled
     );
 

@@ -3,12 +3,14 @@
 //! [`FACTS`] was read off the documents by hand and `jq`. A folder stands at the margin, a file
 //! below it, `#` before a variant that the file holds under a name; facts end in `;`.
 
-use super::actions::{EJECT, INSERT, reset_type};
+use super::actions::{self, EJECT, INSERT};
 use super::documents::{self, link, oem_link, text};
-use super::rest;
+use super::{order, rest};
 use crate::error::Error;
 use crate::ilo::failure::{Failure, Message, Refusal};
-use crate::ilo::model::{ConnectedVia, Device, Dialect, License, PowerTarget, VmediaDevice};
+use crate::ilo::model::{
+    BootDevice, ConnectedVia, Device, Dialect, License, PowerTarget, VmediaDevice,
+};
 use reqwest::StatusCode;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -123,17 +125,17 @@ fn read(document: &Value, name: &str, stated: &str) -> String {
         "post" => documents::post_state(document).as_redfish().to_owned(),
         "mode" => format!("{:?}", documents::boot_mode(document, document)),
         "boot" => boot(document),
-        "order" => some(
-            &documents::texts(document, "/PersistentBootConfigOrder")
-                .collect::<Vec<_>>()
-                .join(" "),
-        ),
+        "order" => {
+            let names = documents::texts(document, "/PersistentBootConfigOrder");
+            some(&names.collect::<Vec<_>>().join(" "))
+        }
+        "first" => {
+            let first = order::first(document, document);
+            linked(first.map(BootDevice::as_redfish))
+        }
+        "settings" => linked(documents::settings(document).ok()),
         "secure-boot" => secure_boot(document),
-        "reset" => linked(documents::action(
-            document,
-            "/Actions/#ComputerSystem.Reset",
-        )),
-        "off" => reset_type(PowerTarget::Off, document).to_owned(),
+        "reset" | "off" => reset(document, name),
         "license" => license(&documents::license(document)),
         "licensed" => license(&documents::license_of_manager(document)),
         "drive" | "image" | "boot-on-next-reset" | "insert" | "eject" => drive(document, name),
@@ -218,16 +220,18 @@ fn error(body: &Value, stated: &str) -> String {
     format!("{status} {}", error.kind().as_str())
 }
 
+/// Where the press of the power button is posted, and in which words.
+fn reset(system: &Value, name: &str) -> String {
+    let (path, body) = actions::action(Dialect::Redfish, PowerTarget::Off, system).unwrap();
+    let place = path.unwrap_or("none");
+    let word = text(&body, "/ResetType");
+    if name == "off" { word } else { place }.to_owned()
+}
+
 fn secure_boot(document: &Value) -> String {
-    let flag = |name: &str| document.get(name).and_then(Value::as_bool);
-    let current = flag("SecureBootCurrentState")
-        .unwrap_or_else(|| text(document, "/SecureBootCurrentBoot") == "Enabled");
+    let state = documents::secure_boot(document);
     let word = |on| if on { "Enabled" } else { "Disabled" };
-    format!(
-        "{} now, {} next",
-        word(current),
-        word(flag("SecureBootEnable").unwrap())
-    )
+    format!("{} now, {} next", word(state.current), word(state.enabled))
 }
 
 const FACTS: &str = r"
@@ -268,7 +272,8 @@ redfish/ilo5-1.30-raw-http
   logout_logout_response.http
     says Base.1.0.Success Success
   rbsu_bios_response.http
-    mode Uefi
+    mode Uefi;
+    settings /redfish/v1/systems/1/bios/settings/
   rbsu_patch_bios_response.http
     says iLO.2.2.SystemResetRequired Success
   rbsu_systems_1_response.http
@@ -303,7 +308,8 @@ redfish/ilo5-2.46-dl325gen10plus
   Systems_1_SecureBoot.json
     secure-boot Disabled now, Disabled next
   Systems_1_bios.json
-    mode Uefi
+    mode Uefi;
+    settings /redfish/v1/systems/1/bios/settings/
 redfish/ilo5-2.70-xl675dgen10plus
   Managers_1_VirtualMedia_1.json
     drive floppy empty NotConnected read-only; image none; boot-on-next-reset none;
@@ -350,32 +356,42 @@ redfish/ilo5-3.11-dl360gen10plus
   Systems_1_SecureBoot.json
     secure-boot Disabled now, Disabled next
   Systems_1_bios.json
-    mode Uefi
+    mode Uefi;
+    settings /redfish/v1/systems/1/bios/settings/
   Systems_1_bios_oem_hpe_boot.json
     order HD.Slot.12.3 Generic.USB.1.1 NIC.Slot.1.1.IPv4 NIC.Slot.1.1.Httpv4 OCP.Slot.10.1.IPv4
     OCP.Slot.10.1.Httpv4 NIC.Slot.1.1.Httpv6 NIC.Slot.1.1.IPv6 OCP.Slot.10.1.Httpv6
-    OCP.Slot.10.1.IPv6 FD.Virtual.4.1 HD.Slot.12.2
+    OCP.Slot.10.1.IPv6 FD.Virtual.4.1 HD.Slot.12.2;
+    first Hdd; settings /redfish/v1/systems/1/bios/oem/hpe/boot/settings/
   Systems_1_bios_oem_hpe_boot_settings.json
     order HD.Slot.12.3 Generic.USB.1.1 NIC.Slot.1.1.IPv4 NIC.Slot.1.1.Httpv4 OCP.Slot.10.1.IPv4
     OCP.Slot.10.1.Httpv4 NIC.Slot.1.1.Httpv6 NIC.Slot.1.1.IPv6 OCP.Slot.10.1.Httpv6
-    OCP.Slot.10.1.IPv6 FD.Virtual.4.1 HD.Slot.12.2
+    OCP.Slot.10.1.IPv6 FD.Virtual.4.1 HD.Slot.12.2;
+    first Hdd; settings none
   Systems_1_bios_settings.json
-    mode Uefi
+    mode Uefi;
+    settings none
 redfish/ilo5-proliantutils
   bios.json#Default
-    mode Uefi
+    mode Uefi;
+    settings /redfish/v1/systems/1/bios/settings/
   bios.json#BIOS_pending_settings_default
-    mode Uefi
+    mode Uefi;
+    settings none
   bios_boot.json#Default
     order HD.EmbSWRAID.3.1 HD.EmbSWRAID.1.2 Generic.USB.1.1 NIC.LOM.1.1.IPv4 NIC.LOM.1.1.IPv6
     NIC.LOM.1.1.Httpv4 NIC.LOM.1.1.Httpv6 HD.SD.1.2 Shell.Emb.1.2 CD.Virtual.3.1
-    Unknown.Unknown.200.1 FD.Virtual.4.1
+    Unknown.Unknown.200.1 FD.Virtual.4.1;
+    first Hdd; settings /redfish/v1/systems/1/bios/boot/settings/
   bios_boot.json#BIOS_boot_without_boot
-    order HD.EmbSWRAID.3.1
+    order HD.EmbSWRAID.3.1;
+    first none; settings /redfish/v1/systems/1/bios/boot/settings/
   bios_boot.json#BIOS_boot_without_boot_sources
-    order none
+    order none;
+    first none; settings /redfish/v1/systems/1/bios/boot/settings/
   bios_boot.json#BIOS_persistent_boot_device_none
-    order HD.EmbSATA.4.3
+    order HD.EmbSATA.4.3;
+    first Hdd; settings /redfish/v1/systems/1/bios/boot/settings/
   manager.json
     firmware iLO 5 v1.15;
     licensed iLO Advanced limited-distribution test, Internal, scripted media;
@@ -450,10 +466,12 @@ redfish/ilo6-1.66-dl380agen11
   Systems_1_SecureBoot.json
     secure-boot Disabled now, Disabled next
   Systems_1_bios.json
-    mode Unknown
+    mode Unknown;
+    settings /redfish/v1/systems/1/bios/settings/
   Systems_1_bios_oem_hpe_boot.json
     order Generic.USB.1.1 NIC.Slot.2.1.IPv4 NIC.Slot.2.1.Httpv4 NIC.Slot.2.1.IPv6
-    NIC.Slot.2.1.Httpv6 OCP.Slot.18.1
+    NIC.Slot.2.1.Httpv6 OCP.Slot.18.1;
+    first Usb; settings /redfish/v1/systems/1/bios/oem/hpe/boot/settings/
 redfish/ilo7-1.13-dl380agen12
   Managers_1.json
     firmware 1.13.01 May 13 2025; licensed iLO Advanced, Perpetual, scripted media;
@@ -508,25 +526,32 @@ redfish/ilo7-1.14-dl360gen12
   Systems_1_SecureBoot.json
     secure-boot Disabled now, Disabled next
   Systems_1_bios.json
-    mode Unknown
+    mode Unknown;
+    settings /redfish/v1/systems/1/bios/settings/
   Systems_1_bios_oem_hpe_boot.json
     order Generic.USB.1.1 NIC.Slot.1.1.Httpv4 NIC.Slot.1.1.IPv4 NIC.Slot.1.1.Httpv6
-    NIC.Slot.1.1.IPv6
+    NIC.Slot.1.1.IPv6;
+    first Usb; settings /redfish/v1/systems/1/bios/oem/hpe/boot/settings/
   Systems_1_bios_oem_hpe_boot_settings.json
     order Generic.USB.1.1 NIC.Slot.1.1.Httpv4 NIC.Slot.1.1.IPv4 NIC.Slot.1.1.Httpv6
-    NIC.Slot.1.1.IPv6
+    NIC.Slot.1.1.IPv6;
+    first Usb; settings none
   Systems_1_bios_settings.json
-    mode Unknown
+    mode Unknown;
+    settings none
 rest/ilo4-ris
   collections_sample.json
     members /rest/v1/AccountService/Accounts/1
   get_bios_boot.json
     order HD.Slot.1.1 HD.Slot.1.2 NIC.LOM.1.1.iSCSI NIC.LOM.1.1.IPv4 NIC.LOM.1.1.IPv6
-    Generic.USB.1.1 CD.Virtual.2.1
+    Generic.USB.1.1 CD.Virtual.2.1;
+    first Hdd; settings /rest/v1/systems/1/bios/Boot/Settings
   get_bios_pending_settings.json
-    mode Uefi
+    mode Uefi;
+    settings none
   get_bios_settings.json
-    mode Uefi
+    mode Uefi;
+    settings /rest/v1/systems/1/bios/Settings
   get_manager_details.json
     firmware none; licensed iLO 4 Advanced, Perpetual, scripted media;
     media /rest/v1/Managers/1/VirtualMedia; license-service /rest/v1/Managers/1/LicenseService

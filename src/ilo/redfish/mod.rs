@@ -10,14 +10,16 @@ mod actions;
 mod captures;
 mod documents;
 mod message;
+mod order;
 mod rest;
+mod settings;
 mod transport;
 
 use super::IloOptions;
 use super::deadline::Deadline;
 use super::failure::{Class, Failure};
 use super::mask;
-use super::model::{BootMode, Device, Dialect, IloInfo, License, PostState};
+use super::model::{Device, Dialect, IloInfo, License};
 use crate::error::{Error, Kind, Result};
 use reqwest::Method;
 use serde_json::Value;
@@ -127,7 +129,7 @@ impl Redfish {
             media.push((&self.drive(device, None).await?).into());
         }
         let license = self.license().await?;
-        let boot_mode = self.boot_mode_of(&system).await?;
+        let bios = self.bios(&system, None).await?;
         let field = |pointer| documents::text(&system, pointer).to_owned();
         Ok(IloInfo {
             generation: self.generation,
@@ -140,7 +142,7 @@ impl Redfish {
             license: license.name,
             power_state: documents::power_state(&system),
             post_state: documents::post_state(&system),
-            boot_mode,
+            boot_mode: documents::boot_mode(&bios, &system),
             health: documents::health(&system),
             media,
         })
@@ -153,30 +155,6 @@ impl Redfish {
         };
         let license = self.only_member(service).await?;
         Ok(documents::license(&self.get(&license, None).await?))
-    }
-
-    pub(super) async fn post_state(&self) -> Result<PostState> {
-        let system = self.get(&self.system, None).await?;
-        Ok(documents::post_state(&system))
-    }
-
-    pub(super) async fn boot_mode(&self) -> Result<BootMode> {
-        let system = self.get(&self.system, None).await?;
-        self.boot_mode_of(&system).await
-    }
-
-    async fn boot_mode_of(&self, system: &Value) -> Result<BootMode> {
-        let link = documents::link(system, "/Bios");
-        let bios = match link.or_else(|| documents::oem_link(system, "/Links/BIOS")) {
-            Some(path) => self.get(path, None).await,
-            None => Ok(Value::Null),
-        };
-        let bios = match bios {
-            // A server that never finished POST has none.
-            Err(failure) if failure.class() == Some(Class::NotFound) => Value::Null,
-            other => other?,
-        };
-        Ok(documents::boot_mode(&bios, system))
     }
 
     pub(super) async fn request(

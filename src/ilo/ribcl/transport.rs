@@ -104,11 +104,7 @@ impl Transport {
         if answer.status == 0 {
             return Ok(answer);
         }
-        let text = mask::text(&answer.message);
-        let text = match self.password.expose() {
-            "" => text,
-            password => text.replace(password, "***"),
-        };
+        let text = self.masked(&answer.message);
         Err(Failure::Refused(Box::new(Refusal {
             request: request.to_owned(),
             status: StatusCode::OK,
@@ -119,6 +115,15 @@ impl Transport {
                 text,
             }),
         })))
+    }
+
+    /// What the iLO says without what nobody shall see.
+    pub(super) fn masked(&self, text: &str) -> String {
+        let text = mask::text(text);
+        match self.password.expose() {
+            "" => text,
+            password => text.replace(password, "***"),
+        }
     }
 
     /// A page that needs no account.

@@ -39,6 +39,8 @@ pub enum Fault {
     PostResetsTwice,
     /// Boot overrides are accepted and not kept.
     BootNotKept,
+    /// Boot overrides hold for one boot only: `Continuous` is refused.
+    BootContinuousRefused,
     /// A changed secure boot setting is lost unless a BIOS setting is changed as well.
     SecureBootLost,
     /// The first three reads of a resource are answered with 503.
@@ -205,6 +207,12 @@ impl Fault {
             "ilo.boot=not-kept",
             "boot overrides are accepted and not kept",
             "practice: settings in NVRAM fail",
+        ),
+        info(
+            Self::BootContinuousRefused,
+            "ilo.boot=continuous-refused",
+            "boot overrides hold for one boot only: Continuous is refused",
+            "OpenStack ironic, redfish management: falls back to Once",
         ),
         info(
             Self::SecureBootLost,

@@ -272,7 +272,8 @@ async fn inserts_are_checked() {
 
 #[tokio::test]
 async fn a_medium_booted_by_its_flag_is_gone_at_the_second_reset() {
-    let site = Site::new();
+    // Long enough for the reset to be seen.
+    let site = Site::with(|config| config.post_time = Duration::from_millis(1600));
     let plain = Plain::new(&site);
     let ilo = site.connect().await;
     let iso = site.image("a.iso", vec![7; 4096]);

@@ -12,8 +12,8 @@ use flowrun::error::Kind;
 use flowrun::http::Trust;
 use flowrun::http::server::ServerHandle;
 use flowrun::ilo::model::{
-    BootDevice, BootMode, BootOverride, ConnectedVia, Device, Dialect, IloInfo, OverrideEnabled,
-    PostState, PowerState, PowerTarget, VmediaDevice,
+    BootDevice, BootDevices, BootMode, BootOverride, ConnectedVia, Device, Dialect, IloInfo,
+    OverrideEnabled, PostState, PowerState, PowerTarget, VmediaDevice,
 };
 use flowrun::ilo::{Ilo, IloOptions};
 use flowrun::secret::Secret;
@@ -167,7 +167,8 @@ async fn the_whole_conversation_with_a_service_that_is_no_ilo() {
 
 async fn power(ilo: &Ilo) {
     let on = PowerState::On;
-    for target in [PowerTarget::On, PowerTarget::On, PowerTarget::Reset] {
+    use PowerTarget as T;
+    for target in [T::On, T::On, T::Reset, T::Restart] {
         assert_eq!(ilo.set_power(target, TIMEOUT).await.unwrap(), on);
     }
     let off = ilo.set_power(PowerTarget::Off, TIMEOUT).await.unwrap();
@@ -237,16 +238,31 @@ async fn media(ilo: &Ilo, emulator: &Emulator) {
 /// The emulator takes `Once` and makes it `Continuous`. A server that boots its deploy ramdisk
 /// for ever is not what was asked for, so this is an error that shows what came out.
 async fn boot(ilo: &Ilo) {
-    let error = ilo.set_one_time_boot(BootDevice::Cdrom, SHORT).await;
-    let error = error.unwrap_err();
+    let device = BootDevice::Cdrom;
+    let lasting = BootDevices {
+        next: BootOverride {
+            enabled: OverrideEnabled::Continuous,
+            device: Some(device),
+        },
+        persistent: Some(device),
+        pending: None,
+    };
+    let set = ilo.set_boot_device(device, TIMEOUT).await;
+    assert_eq!(set.unwrap(), lasting);
+    let error = ilo.set_one_time_boot(device, SHORT).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout);
     assert!(error.message().contains("Continuous"), "{error}");
-    let shown = BootOverride {
-        enabled: OverrideEnabled::Continuous,
-        device: Some(BootDevice::Cdrom),
-    };
-    assert_eq!(ilo.boot_device().await.unwrap(), shown);
+    assert_eq!(ilo.boot_device().await.unwrap(), lasting);
     let error = ilo.set_one_time_boot(BootDevice::UefiShell, SHORT).await;
+    assert_eq!(error.unwrap_err().kind(), Kind::Unsupported);
+
+    assert!(!ilo.secure_boot().await.unwrap().enabled);
+    for enabled in [true, false] {
+        let set = ilo.set_secure_boot(enabled, TIMEOUT).await.unwrap();
+        assert_eq!(set.enabled, enabled);
+    }
+    // It has no BIOS resource that could be changed.
+    let error = ilo.set_boot_mode(BootMode::Legacy, SHORT).await;
     assert_eq!(error.unwrap_err().kind(), Kind::Unsupported);
 }
 
