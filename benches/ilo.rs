@@ -86,7 +86,7 @@ async fn measure(rounds: usize) {
     let scan = || {
         drop(black_box(
             document::Answer::parse(black_box(HEALTH)).unwrap(),
-        ))
+        ));
     };
     let (own, other) = (rate(HEALTH.len(), scan), python("xml", HEALTH));
     report("RIBCL, embedded health", HEALTH.len(), own, other);
