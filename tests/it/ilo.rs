@@ -25,6 +25,8 @@ mod settings;
 #[cfg(test)]
 pub(crate) mod site;
 #[cfg(test)]
+mod sushy;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod trust;

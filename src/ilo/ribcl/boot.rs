@@ -184,19 +184,19 @@ mod tests {
         let cases: [(&[u8], [BootDevice; 5]); 3] = [
             (
                 include_bytes!(
-                    "../../../tests/data/ribcl/ilo4/get_persistent_boot_device_bios_xml.xml"
+                    "../../../tests/data/ilo/ribcl/ilo4-documents/get_persistent_boot_device_bios_xml.xml"
                 ),
                 [D::Cdrom, D::Pxe, D::Usb, D::Usb, D::Disk],
             ),
             (
                 include_bytes!(
-                    "../../../tests/data/ribcl/ilo4/get_persistent_boot_device_cdrom_uefi_xml.xml"
+                    "../../../tests/data/ilo/ribcl/ilo4-documents/get_persistent_boot_device_cdrom_uefi_xml.xml"
                 ),
                 [D::Cdrom, D::Disk, D::Pxe, D::Pxe, D::Usb],
             ),
             (
                 include_bytes!(
-                    "../../../tests/data/ribcl/ilo4/get_persistent_boot_device_hdd_uefi_xml.xml"
+                    "../../../tests/data/ilo/ribcl/ilo4-documents/get_persistent_boot_device_hdd_uefi_xml.xml"
                 ),
                 [D::Disk, D::Cdrom, D::Usb, D::Pxe, D::Pxe],
             ),
