@@ -1,10 +1,10 @@
 ---@meta
 -- Written by `flowrun types`; edits are lost. Types for editors, not run.
 
----What a server boots. Devices: `cdrom`, `disk`, `usb`, `pxe`, `uefi_http`, `uefi_shell`, `bios_setup`; absent where it is none of these.
+---What a server boots; a device that has no name here is absent.
 ---@class BootDevices
 ---@field enabled "disabled"|"once"|"continuous" whether `device` overrides the boot order, and for how long
----@field device string what overrides it
+---@field device string what overrides it: one of the devices that can be set, `uefi_shell`, `bios_setup`
 ---@field persistent string what every boot tries first that is not overridden for that boot alone
 ---@field pending string what that becomes at the next reset, if it changes then
 
@@ -117,8 +117,8 @@ function ilo.power_state(node) end
 function ilo.request(node, o) end
 
 ---Runs RIBCL commands of your own on an iLO 3 to 5, for quirks.
----    local xml = '<SERVER_INFO MODE="read"><GET_PRODUCT_NAME/></SERVER_INFO>'
----    ilo.ribcl(node, { xml = xml }).elements[1].children[1].attributes.VALUE   --> ProLiant DL380p Gen8
+---    local xml = '<SERVER_INFO MODE="read"><GET_HOST_POWER_STATUS/></SERVER_INFO>'
+---    ilo.ribcl(node, { xml = xml }).elements[1].attributes.HOST_POWER   --> ON
 ---@param node Node the server
 ---@param o { xml: string|Secret, timeout?: string|number }
 ---@return RibclAnswer # what the iLO answered

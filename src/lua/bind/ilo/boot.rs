@@ -15,15 +15,18 @@ const POST_WAIT: &str = "how long to wait for the end of POST, in which the iLO 
 
 const BOOT_DEVICES: Record = Record {
     name: "BootDevices",
-    doc: "What a server boots. Devices: `cdrom`, `disk`, `usb`, `pxe`, `uefi_http`, `uefi_shell`, \
-          `bios_setup`; absent where it is none of these.",
+    doc: "What a server boots; a device that has no name here is absent.",
     fields: &[
         (
             "enabled",
             Ty::Enum(&["disabled", "once", "continuous"]),
             "whether `device` overrides the boot order, and for how long",
         ),
-        ("device", Ty::String, "what overrides it"),
+        (
+            "device",
+            Ty::String,
+            "what overrides it: one of the devices that can be set, `uefi_shell`, `bios_setup`",
+        ),
         (
             "persistent",
             Ty::String,

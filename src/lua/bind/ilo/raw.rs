@@ -144,9 +144,8 @@ fn ribcl(registry: &mut Registry, site: Arc<Site>) {
         )
         .error(Kind::Refused, "the command failed: the iLO's code and text")
         .example(
-            "local xml = '<SERVER_INFO MODE=\"read\"><GET_PRODUCT_NAME/></SERVER_INFO>'\n\
-             ilo.ribcl(node, { xml = xml }).elements[1].children[1].attributes.VALUE   \
-             --> ProLiant DL380p Gen8",
+            "local xml = '<SERVER_INFO MODE=\"read\"><GET_HOST_POWER_STATUS/></SERVER_INFO>'\n\
+             ilo.ribcl(node, { xml = xml }).elements[1].attributes.HOST_POWER   --> ON",
         )
         .run(move |call| {
             let site = site.clone();
