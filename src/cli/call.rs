@@ -3,6 +3,7 @@
 use super::args::{CallArgs, Cli};
 use super::site::Ground;
 use super::{Exit, follow, format};
+use crate::cli::output::out;
 use crate::engine::{NewScript, RunEnd, Script, seal_bundle};
 use crate::error::{Error, Kind, Result};
 use crate::lua::spec::{FnSpec, Ty};
@@ -19,12 +20,12 @@ pub(super) async fn call(cli: &Cli, args: &CallArgs) -> Result<Exit> {
     let end = perform(&ground, spec, named, args.node.clone()).await?;
     if let Some(error) = &end.error {
         if cli.json {
-            println!("{}", json!({ "event": "error", "error": error }));
+            out!("{}", json!({ "event": "error", "error": error }));
         }
         eprint!("{}", format::error(error, None, format::colours()));
         return Ok(Exit::of_status(end.status));
     }
-    println!("{:#}", end.result);
+    out!("{:#}", end.result);
     Ok(Exit::of_status(end.status))
 }
 

@@ -4,6 +4,7 @@ use super::Exit;
 use super::args::Cli;
 use super::format::{bytes, elapsed, seconds, time};
 use super::site::configured;
+use crate::cli::output::out;
 use crate::clock;
 use crate::config::Config;
 use crate::error::Result;
@@ -22,9 +23,12 @@ pub(super) fn images(cli: &Cli) -> Result<Exit> {
     };
     let images = ImageCache::of(&config)?.list()?;
     if !cli.json {
-        println!(
+        out!(
             "{:>10}  {:<19}  {:>10}  {:<6}  SOURCE",
-            "SIZE", "FETCHED (UTC)", "UNUSED FOR", "IN USE"
+            "SIZE",
+            "FETCHED (UTC)",
+            "UNUSED FOR",
+            "IN USE"
         );
     }
     for image in images {
@@ -32,7 +36,7 @@ pub(super) fn images(cli: &Cli) -> Result<Exit> {
         let used_ms = u64::try_from(used.as_millis()).unwrap_or(u64::MAX);
         let entry = &image.entry;
         if cli.json {
-            println!(
+            out!(
                 "{}",
                 json!({
                     "key": entry.key, "source": entry.source, "version": entry.version,
@@ -46,7 +50,7 @@ pub(super) fn images(cli: &Cli) -> Result<Exit> {
             true => "-".to_owned(),
             false => seconds(elapsed(used_ms, clock::unix_ms())),
         };
-        println!(
+        out!(
             "{:>10}  {:<19}  {unused:>10}  {:<6}  {}",
             bytes(entry.bytes),
             time(entry.fetched_ms),

@@ -4,6 +4,7 @@ use super::Exit;
 use super::args::Cli;
 use super::format::{self, elapsed, seconds, short, time};
 use super::site::state_dir;
+use crate::cli::output::{out, put};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::journal::{Entry, EntryState, Journal, RunRecord, RunStatus};
@@ -19,16 +20,20 @@ pub(super) async fn runs(cli: &Cli, limit: u32) -> Result<Exit> {
     let runs = Journal::open(&state_dir(cli)?)?.list_runs(limit).await?;
     if cli.json {
         for run in &runs {
-            println!("{}", summary(run));
+            out!("{}", summary(run));
         }
         return Ok(Exit::Done);
     }
-    println!(
+    out!(
         "{:<12}  {:<19}  {:<10} {:<12} {:<10} TOOK",
-        "RUN", "STARTED (UTC)", "NODE", "ACTION", "STATUS"
+        "RUN",
+        "STARTED (UTC)",
+        "NODE",
+        "ACTION",
+        "STATUS"
     );
     for run in &runs {
-        println!(
+        out!(
             "{:<12}  {:<19}  {:<10} {:<12} {:<10} {}",
             short(&run.id),
             time(run.created_ms),
@@ -72,41 +77,41 @@ pub(super) async fn show(cli: &Cli, prefix: &str) -> Result<Exit> {
     let run = journal.find_run(prefix).await?;
     let entries = journal.entries(&run.id).await?;
     if cli.json {
-        println!("{}", json!({ "run": summary(&run), "entries": entries }));
+        out!("{}", json!({ "run": summary(&run), "entries": entries }));
         return Ok(Exit::Done);
     }
-    println!("run     {}", run.id);
-    println!("node    {}", run.node);
-    println!(
+    out!("run     {}", run.id);
+    out!("node    {}", run.node);
+    out!(
         "flow    {} {} ({})",
         run.entry,
         run.action,
         run.bundle.get(..12).unwrap_or_default()
     );
-    println!("status  {}", status(&run));
-    println!("started {} UTC", time(run.created_ms));
+    out!("status  {}", status(&run));
+    out!("started {} UTC", time(run.created_ms));
     if run.resumes > 0 {
-        println!(
+        out!(
             "resumed {} times, {} without an owner",
             run.resumes,
             seconds(elapsed(0, run.downtime_ms))
         );
     }
-    println!();
+    out!();
     for entry in entries.iter().filter(|entry| entry.class != "decision") {
-        println!("{}", tree_line(entry));
+        out!("{}", tree_line(entry));
     }
-    println!();
+    out!();
     timeline(&run, &entries);
     if let Some(error) = &run.error {
         let bundle = journal.bundle(&run.bundle).await.ok();
-        print!(
+        put!(
             "\n{}",
             format::error(error, bundle.as_ref(), format::colours())
         );
     }
     match status(&run) {
-        "dead" | "stopped" => println!("\n`flowrun resume {}` continues it", short(&run.id)),
+        "dead" | "stopped" => out!("\n`flowrun resume {}` continues it", short(&run.id)),
         _ => {}
     }
     Ok(Exit::Done)
@@ -159,7 +164,7 @@ fn timeline(run: &RunRecord, entries: &[Entry]) {
         let t1 = step.t1_ms.unwrap_or(end);
         let (from, to) = (column(step.t0_ms), column(t1));
         let bar = format!("{}{}", " ".repeat(from), "█".repeat(to - from + 1));
-        println!(
+        out!(
             "{:<26} {:>6} {bar}",
             step.key,
             seconds(elapsed(step.t0_ms, t1))
@@ -172,9 +177,9 @@ pub(super) async fn logs(cli: &Cli, prefix: &str) -> Result<Exit> {
     let run = journal.find_run(prefix).await?;
     for line in journal.logs(&run.id, 0).await? {
         if cli.json {
-            println!("{}", serde_json::to_string(&line).unwrap_or_default());
+            out!("{}", serde_json::to_string(&line).unwrap_or_default());
         } else {
-            println!(
+            out!(
                 "{} {:<5} {}: {}",
                 time(line.t_ms),
                 line.level,
@@ -188,7 +193,7 @@ pub(super) async fn logs(cli: &Cli, prefix: &str) -> Result<Exit> {
 
 pub(super) fn help(topic: Option<&str>) -> Result<Exit> {
     let registry = bind::registry(&Arc::default());
-    print!("{}", docs::help(&registry, topic)?);
+    put!("{}", docs::help(&registry, topic)?);
     Ok(Exit::Done)
 }
 

@@ -3,6 +3,7 @@
 use super::Exit;
 use super::args::{Cli, LabCommand};
 use super::site::lab_options;
+use crate::cli::output::out;
 use crate::error::{Error, Kind, Result};
 use crate::lab::site::{Site, SiteOptions};
 use serde_json::json;
@@ -22,8 +23,8 @@ pub(super) async fn lab(cli: &Cli, command: &LabCommand) -> Result<Exit> {
 fn faults(cli: &Cli) {
     for [name, what, source] in Site::faults() {
         match cli.json {
-            true => println!("{}", json!({"name": name, "what": what, "source": source})),
-            false => println!("{name}\n    {what}\n    seen: {source}"),
+            true => out!("{}", json!({"name": name, "what": what, "source": source})),
+            false => out!("{name}\n    {what}\n    seen: {source}"),
         }
     }
 }
@@ -37,7 +38,7 @@ async fn up(cli: &Cli, nodes: usize, post_time: Duration) -> Result<Exit> {
         ..lab_options(cli, dir.clone(), nodes)
     };
     let site = Site::start(options).await?;
-    println!("{:#}", site.describe());
+    out!("{:#}", site.describe());
     eprintln!(
         "the site is up in {}; Ctrl-C ends it, its files stay",
         dir.display()

@@ -1,11 +1,7 @@
 //! Commands. Exit codes: 0 done, 1 a run failed, 2 usage or configuration, 3 cancelled, 4 stopped
 //! and resumable.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this folder talks to the operator"
-)]
+#![expect(clippy::print_stderr, reason = "this folder talks to the operator")]
 
 mod args;
 mod call;
@@ -15,6 +11,7 @@ mod images;
 mod inspect;
 mod lab;
 mod node;
+mod output;
 mod quirks;
 mod render;
 mod report;
@@ -22,6 +19,7 @@ mod site;
 mod start;
 mod words;
 
+use crate::cli::output::out;
 use crate::error::{Error, Kind};
 use crate::journal::RunStatus;
 use args::{Cli, Command};
@@ -67,7 +65,6 @@ impl From<Exit> for ExitCode {
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
-    // A broken pipe (`flowrun runs | head`) ends the output, it is not a crash.
     let cli = Cli::parse_from(args::with_run(std::env::args_os().collect()));
     start_tracing(cli.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -85,7 +82,7 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             if json {
-                println!(
+                out!(
                     "{}",
                     serde_json::json!({ "event": "error", "error": error })
                 );

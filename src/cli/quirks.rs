@@ -4,6 +4,7 @@ use super::args::Cli;
 use super::site::Ground;
 use super::start::find_flow;
 use super::{Exit, call, format};
+use crate::cli::output::{out, put};
 use crate::error::Result;
 use crate::lua::QuirkVerdict;
 use serde_json::{Map, Value, json};
@@ -24,14 +25,14 @@ pub(super) async fn quirks(cli: &Cli, node: &str, flow: &str) -> Result<Exit> {
     let verdicts = ground.runtime.judge_quirks(&bundle, &entry, &info)?;
     if cli.json {
         for verdict in &verdicts {
-            println!("{}", json!(verdict));
+            out!("{}", json!(verdict));
         }
     } else if verdicts.is_empty() {
-        println!("{entry} has no quirks");
+        out!("{entry} has no quirks");
     } else {
         verdicts
             .iter()
-            .for_each(|verdict| print!("{}", show(verdict)));
+            .for_each(|verdict| put!("{}", show(verdict)));
     }
     Ok(Exit::Done)
 }

@@ -1,6 +1,7 @@
 //! Three ways to show events: bars on a terminal, lines elsewhere, JSON for scripts.
 
 use super::format::{as_f64, bytes, paint, seconds};
+use crate::cli::output::out;
 use crate::engine::{Event, What};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ pub(super) struct Json;
 impl Renderer for Json {
     fn event(&mut self, event: &Event) {
         if let Ok(line) = serde_json::to_string(event) {
-            println!("{line}");
+            out!("{line}");
         }
     }
 }

@@ -5,6 +5,7 @@ use super::format;
 use super::format::{bytes, seconds, short};
 use super::render::rate;
 use super::site::Ground;
+use crate::cli::output::{out, put};
 use crate::engine::RunEnd;
 use crate::error::Result;
 use crate::journal::RunStatus;
@@ -20,7 +21,7 @@ pub(super) async fn run(cli: &Cli, ground: &Ground, end: &RunEnd) -> Result<()> 
     let now = record.ended_ms.unwrap_or(record.alive_ms);
     let took = seconds(format::elapsed(record.created_ms, now));
     let id = short(&end.id);
-    println!(
+    out!(
         "\n{}: {} after {took} (run {id})",
         end.node,
         end.status.as_str()
@@ -28,14 +29,14 @@ pub(super) async fn run(cli: &Cli, ground: &Ground, end: &RunEnd) -> Result<()> 
     result(&end.result);
     if let Some(error) = &end.error {
         let bundle = ground.engine.journal().bundle(&record.bundle).await.ok();
-        print!(
+        put!(
             "{}",
             format::error(error, bundle.as_ref(), format::colours())
         );
     }
     match end.status {
-        RunStatus::Stopped => println!("  `flowrun resume {id}` continues it"),
-        RunStatus::Stuck => println!(
+        RunStatus::Stopped => out!("  `flowrun resume {id}` continues it"),
+        RunStatus::Stuck => out!(
             "  a clean-up failed: look at {} before you use it again",
             end.node
         ),
@@ -51,7 +52,7 @@ fn result(value: &Value) {
     let text = |path: &str| at(path).and_then(Value::as_str).unwrap_or_default();
     if number("/written/image_bytes").is_none() {
         if !value.is_null() {
-            println!("{value:#}");
+            out!("{value:#}");
         }
         return;
     }
@@ -60,25 +61,25 @@ fn result(value: &Value) {
     let took = at("/written/seconds")
         .and_then(Value::as_f64)
         .unwrap_or(0.0);
-    println!(
+    out!(
         "  image     {} ({}, {})",
         text("/image/path"),
         text("/image/format"),
         bytes(number("/written/image_bytes").unwrap_or(0))
     );
-    println!(
+    out!(
         "  disk      {} {} of {} at {}",
         text("/written/disk/vendor").trim(),
         text("/written/disk/product").trim(),
         bytes(number("/written/disk/bytes").unwrap_or(0)),
         text("/target")
     );
-    println!(
+    out!(
         "  written   {} of data, {} of zeros",
         rate(data, took),
         bytes(zero)
     );
-    println!(
+    out!(
         "  verified  {} read back and compared, hash over all pieces {}…",
         bytes(number("/written/verified_bytes").unwrap_or(0)),
         text("/written/digest").get(..16).unwrap_or_default()
@@ -87,7 +88,7 @@ fn result(value: &Value) {
         "unknown" => "used up its one-time boot".to_owned(),
         told => told.replace('_', " "),
     };
-    println!(
+    out!(
         "  booted    from disk {} ({}), {post}, power {}",
         text("/written/layout/disk_identifier"),
         text("/written/layout/label"),
@@ -106,7 +107,7 @@ pub(super) async fn lab(cli: &Cli, ground: &Ground, ends: &[RunEnd]) {
         }
     };
     if cli.json {
-        println!(
+        out!(
             "{}",
             serde_json::json!({ "event": "lab", "site": snapshot })
         );
@@ -116,7 +117,7 @@ pub(super) async fn lab(cli: &Cli, ground: &Ground, ends: &[RunEnd]) {
     for node in nodes.into_iter().flatten() {
         let name = node.get("name").and_then(Value::as_str).unwrap_or_default();
         if ends.iter().any(|end| end.node == name) {
-            println!("\nwhat the simulated {name} saw");
+            out!("\nwhat the simulated {name} saw");
             machine(node);
         }
     }
@@ -131,7 +132,7 @@ fn machine(node: &Value) {
     };
     let number = |path: &str| node.pointer(path).and_then(Value::as_u64).unwrap_or(0);
     for boot in list(node, "/boots") {
-        println!("  {}", boot_line(boot));
+        out!("  {}", boot_line(boot));
     }
     for medium in list(node, "/machine/media") {
         let inserted = medium
@@ -143,7 +144,7 @@ fn machine(node: &Value) {
         } else {
             "ejected"
         };
-        println!(
+        out!(
             "  {:<9} read by the iLO in {} requests, {}; {state}",
             medium
                 .get("device")
@@ -153,7 +154,7 @@ fn machine(node: &Value) {
             bytes(medium.get("bytes").and_then(Value::as_u64).unwrap_or(0)),
         );
     }
-    println!(
+    out!(
         "  disk      {} written to {} ({} allocated)",
         bytes(number("/disk/bytes_written")),
         text("/disk/path"),
@@ -161,8 +162,8 @@ fn machine(node: &Value) {
     );
     let (power, post) = (text("/machine/power"), text("/machine/post_state"));
     match post {
-        "power_off" => println!("  power     {power}"),
-        _ => println!("  power     {power}, {}", post.replace('_', " ")),
+        "power_off" => out!("  power     {power}"),
+        _ => out!("  power     {power}, {}", post.replace('_', " ")),
     }
 }
 
@@ -233,9 +234,9 @@ fn fetches(snapshot: &Value) {
     if objects.is_empty() {
         return;
     }
-    println!("\nfetched from the object store by temporary URL");
+    out!("\nfetched from the object store by temporary URL");
     for ((object, peer), (requests, sent)) in objects {
-        println!(
+        out!(
             "  {object} by {peer} in {requests} requests, {}",
             bytes(sent)
         );

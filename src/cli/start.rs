@@ -4,6 +4,7 @@ use super::args::{Cli, Run};
 use super::site::{Ground, state_dir};
 use super::{Exit, follow, format};
 use crate::api::listener::{self, Listener};
+use crate::cli::output::out;
 use crate::engine::{self, NewScript, Script, Started};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Bundle, Journal, RunRecord};
@@ -143,7 +144,7 @@ pub(super) async fn cancel(cli: &Cli, prefix: &str) -> Result<Exit> {
     }
     if goes_on(&record) {
         journal.request_cancel(&record.id).await?;
-        println!(
+        out!(
             "asked {} to cancel run {}",
             record.owner,
             format::short(&record.id)

@@ -8,6 +8,7 @@ use super::args::{Cli, NodeCommand};
 use super::format::short;
 use super::site::Ground;
 use super::{Exit, inspect};
+use crate::cli::output::out;
 use crate::error::{Error, Kind, Result};
 use crate::ilo::Ilo;
 use crate::journal::NodeOwner;
@@ -41,9 +42,11 @@ async fn list(cli: &Cli) -> Result<Exit> {
     let widest = nodes.keys().filter_map(|name| Some(address(name)?.len()));
     let address_width = width(widest.max(), 3);
     if !cli.json {
-        println!(
+        out!(
             "{:<name_width$}  {:<address_width$}  {:<10}  RUN",
-            "NODE", "ILO", "TRUST"
+            "NODE",
+            "ILO",
+            "TRUST"
         );
     }
     for (name, node) in nodes {
@@ -51,14 +54,14 @@ async fn list(cli: &Cli) -> Result<Exit> {
         let owner = owners.get(name);
         let url = node.driver_info.ilo_url();
         if cli.json {
-            println!(
+            out!(
                 "{}",
                 json!({ "name": name, "address": url, "trust": source, "run": run(owner) })
             );
             continue;
         }
         let held = owner.map_or_else(|| "-".to_owned(), held);
-        println!(
+        out!(
             "{name:<name_width$}  {url:<address_width$}  {:<10}  {held}",
             words(source)
         );

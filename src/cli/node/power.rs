@@ -3,6 +3,7 @@
 use super::{status, with_ilo, words};
 use crate::cli::args::{Cli, PowerArgs};
 use crate::cli::format::{colours, paint, short};
+use crate::cli::output::out;
 use crate::cli::site::Ground;
 use crate::cli::{Exit, inspect};
 use crate::error::{Error, Kind, Result};
@@ -23,8 +24,8 @@ pub(super) async fn power(cli: &Cli, args: &PowerArgs) -> Result<Exit> {
     });
     let state = state.await?;
     match cli.json {
-        true => println!("{}", json!({ "name": name, "power_state": state })),
-        false => println!("{}", words(state)),
+        true => out!("{}", json!({ "name": name, "power_state": state })),
+        false => out!("{}", words(state)),
     }
     Ok(Exit::Done)
 }

@@ -3,6 +3,7 @@
 use super::{SHORT, held, plain, run, with_ilo, words};
 use crate::cli::Exit;
 use crate::cli::args::Cli;
+use crate::cli::output::{out, put};
 use crate::cli::site::Ground;
 use crate::error::Result;
 use crate::http::Certificate;
@@ -38,8 +39,8 @@ pub(super) async fn show(cli: &Cli, name: &str) -> Result<Exit> {
         trust,
     };
     match cli.json {
-        true => println!("{}", as_json(&shown)),
-        false => print!("{}", as_text(&shown)),
+        true => out!("{}", as_json(&shown)),
+        false => put!("{}", as_text(&shown)),
     }
     Ok(Exit::Done)
 }

@@ -4,6 +4,7 @@ use super::{SHORT, plain};
 use crate::cli::Exit;
 use crate::cli::args::{Cli, TrustArgs};
 use crate::cli::format::{colours, paint};
+use crate::cli::output::{out, put};
 use crate::cli::site::Ground;
 use crate::error::{Error, Kind, Result};
 use crate::http::{Certificate, Fingerprint};
@@ -20,20 +21,20 @@ pub(super) async fn trust(cli: &Cli, args: &TrustArgs) -> Result<Exit> {
         let source = ground.site.trust_source(name, journal).await?;
         match (cli.json, &forgotten) {
             (true, _) => {
-                println!(
+                out!(
                     "{}",
                     json!({ "name": name, "forgotten": forgotten, "trust": source })
                 );
             }
-            (false, Some(fingerprint)) => println!("{name}: forgot {fingerprint}"),
-            (false, None) => println!("{name}: there was no stored pin"),
+            (false, Some(fingerprint)) => out!("{name}: forgot {fingerprint}"),
+            (false, None) => out!("{name}: there was no stored pin"),
         }
         return Ok(Exit::Done);
     }
     let info = &ground.config.node(name)?.driver_info;
     let shown = ilo::certificate(&info.ilo_url(), info.ilo_legacy_tls, SHORT).await?;
     if !cli.json {
-        print!("{}", describe(&shown));
+        put!("{}", describe(&shown));
     }
     let configured = info
         .ilo_fingerprint
@@ -61,9 +62,9 @@ pub(super) async fn trust(cli: &Cli, args: &TrustArgs) -> Result<Exit> {
     if cli.json {
         let source = ground.site.trust_source(name, journal).await?;
         let stored = verdict == Verdict::Store;
-        println!("{}", as_json(name, &shown, &json!(source), stored));
+        out!("{}", as_json(name, &shown, &json!(source), stored));
     } else {
-        println!("{name}: {}", verdict.says());
+        out!("{name}: {}", verdict.says());
     }
     Ok(Exit::Done)
 }

@@ -228,6 +228,80 @@ mod tests {
         }
     }
 
+    /// Names and attributes of a document's elements.
+    fn elements(document: &str) -> Vec<(String, Vec<(String, String)>)> {
+        let mut found = document::scan(document.as_bytes()).unwrap();
+        found.iter_mut().for_each(|e| e.attributes.sort());
+        found.into_iter().map(|e| (e.name, e.attributes)).collect()
+    }
+
+    /// What python-hpilo sends for the same commands.
+    #[test]
+    fn another_client_asks_the_same() {
+        let change = |block, name, attributes: &[(&str, &str)]| {
+            Command::with(block, true, name, attributes).unwrap()
+        };
+        let (server, rib) = (Block::Server, Block::Rib);
+        let image = [
+            ("DEVICE", "CDROM"),
+            ("IMAGE_URL", "http://localhost/os.iso"),
+        ];
+        macro_rules! golden {
+            ($name:literal) => {
+                include_str!(concat!(
+                    "../../../tests/data/ilo/ribcl/requests/",
+                    $name,
+                    ".request"
+                ))
+            };
+        }
+        for (golden, command) in [
+            (
+                golden!("get_all_licenses"),
+                Command::look(rib, "GET_ALL_LICENSES"),
+            ),
+            (
+                golden!("get_fw_version"),
+                Command::look(rib, "GET_FW_VERSION"),
+            ),
+            (
+                golden!("get_current_boot_mode"),
+                Command::look(server, "GET_CURRENT_BOOT_MODE"),
+            ),
+            (
+                golden!("get_embedded_health"),
+                Command::look(server, "GET_EMBEDDED_HEALTH"),
+            ),
+            (
+                golden!("get_host_power_status"),
+                Command::look(server, "GET_HOST_POWER_STATUS"),
+            ),
+            (
+                golden!("eject_virtual_media"),
+                change(rib, "EJECT_VIRTUAL_MEDIA", &image[..1]),
+            ),
+            (
+                golden!("insert_virtual_media"),
+                change(rib, "INSERT_VIRTUAL_MEDIA", &image),
+            ),
+            (golden!("hold_pwr_btn"), change(server, "HOLD_PWR_BTN", &[])),
+            (golden!("reset_server"), change(server, "RESET_SERVER", &[])),
+            (
+                golden!("set_host_power"),
+                change(server, "SET_HOST_POWER", &[("HOST_POWER", "No")]),
+            ),
+            (
+                golden!("set_one_time_boot-4618ce34"),
+                change(server, "SET_ONE_TIME_BOOT", &[("VALUE", "FLOPPY")]),
+            ),
+        ] {
+            let password = Secret::new("TestPassword");
+            let ours = command.document("Administrator", &password).unwrap();
+            let (_, theirs) = golden.split_once("?>").unwrap();
+            assert_eq!(elements(ours.expose()), elements(theirs), "{command:?}");
+        }
+    }
+
     #[test]
     fn passwords_are_quoted_or_refused() {
         let look = Command::look(Block::Server, "GET_PRODUCT_NAME");
