@@ -22,6 +22,7 @@ mod changes;
 mod disk;
 mod limits;
 mod listing;
+mod manifest;
 mod range;
 mod record;
 mod tokens;
