@@ -156,7 +156,7 @@ fn parse_object(segment: &Map<String, Value>, own: &str, is_last: bool) -> Resul
         Some(size) => {
             let size = size
                 .as_str()
-                .map_or(size.as_i64(), |text| text.trim().parse().ok());
+                .map_or_else(|| size.as_i64(), |text| text.trim().parse().ok());
             Some(size.ok_or("invalid size_bytes")?)
         }
     };
@@ -374,4 +374,110 @@ pub(super) fn slice(rows: &[Row], first: u64, length: u64) -> Vec<(&Row, u64, u6
 pub(super) fn split(path: &str) -> (&str, &str) {
     let path = path.trim_start_matches('/');
     path.split_once('/').unwrap_or((path, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn found(bytes: u64) -> Found {
+        Found {
+            bytes,
+            etag: format!("e{bytes}"),
+            content_type: "t".to_owned(),
+            last_modified: "2017-07-14T02:40:00.000000".to_owned(),
+            is_slo: false,
+        }
+    }
+
+    /// Objects named by their length.
+    fn checked(manifest: &Value) -> Result<(Vec<Row>, Slo), Problems> {
+        let wanted = parse(manifest.to_string().as_bytes(), "c/own").unwrap();
+        check(wanted, |_, name| {
+            let bytes = name.parse().map_err(|_| "404 Not Found".to_owned());
+            bytes.map(found)
+        })
+    }
+
+    #[test]
+    fn sizes_and_etags_add_up() {
+        let (rows, slo) = checked(&json!([
+            { "path": "c/10", "range": "2-4" },
+            { "data": "ZGQ=" },
+            { "path": "/c/5", "etag": "e5", "size_bytes": "5", "range": "0-9" },
+        ]))
+        .unwrap();
+        assert_eq!(rows.iter().map(Row::length).collect::<Vec<_>>(), [3, 2, 5]);
+        let etags = format!("e10:2-4;{}e5", hex::encode(Md5::digest("dd")));
+        assert_eq!((slo.bytes, slo.etag), (10, hex::encode(Md5::digest(etags))));
+        let kept = serde_json::to_vec(&rows).unwrap();
+        assert_eq!(serde_json::from_slice::<Vec<Row>>(&kept).unwrap(), rows);
+        let parts = slice(&rows, 2, 5);
+        let parts: Vec<_> = parts
+            .iter()
+            .map(|(_, first, length)| (*first, *length))
+            .collect();
+        assert_eq!(parts, [(4, 1), (0, 2), (0, 2)]);
+    }
+
+    #[test]
+    fn says_all_that_is_wrong() {
+        let problems = checked(&json!([
+            { "path": "c/10", "etag": "x", "size_bytes": 9 },
+            { "path": "c/none" },
+            { "path": "c/0" },
+            { "path": "c/3", "range": "3-" },
+            { "path": "c/1" },
+        ]));
+        let problems = problems.unwrap_err();
+        let said: Vec<_> = problems.iter().map(|(p, why)| (&p[..], &why[..])).collect();
+        assert_eq!(
+            said,
+            [
+                ("c/10", "Size Mismatch"),
+                ("c/10", "Etag Mismatch"),
+                ("c/none", "404 Not Found"),
+                ("c/0", "Too small; each segment must be at least 1 byte."),
+                ("c/3", "Unsatisfiable Range"),
+            ]
+        );
+        let own = parse(br#"[{"path": "/c/own"}, 1, {}]"#, "c/own").unwrap_err();
+        assert_eq!(
+            own,
+            "Index 0: manifest must not include itself as a segment\nIndex 1: not a JSON object\n\
+             Index 2: expected keys to include one of 'data' or 'path'\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "\\PC{0,60}|\\[\\{\"(path|data|range|etag)\":[\"a/0-9,=]{0,20}\\}\\]") {
+            if let Ok(wanted) = parse(text.as_bytes(), "c/own") {
+                drop(check(wanted, |_, name| Ok(found(u64::try_from(name.len()).unwrap()))));
+            }
+        }
+
+        /// A slice has the bytes that were asked for, each row's inside its own part.
+        #[test]
+        fn slices_are_exact(
+            lengths in prop::collection::vec((1_u64..50, 0_u64..50), 1..8),
+            first in 0_u64..400,
+            length in 0_u64..400,
+        ) {
+            let rows = lengths.iter().map(|(length, skipped)| {
+                let bytes = skipped + length;
+                json!({ "path": format!("c/{bytes}"), "range": format!("{skipped}-{}", bytes - 1) })
+            });
+            let (rows, slo) = checked(&Value::from_iter(rows)).unwrap();
+            let parts = slice(&rows, first, length);
+            let sum: u64 = parts.iter().map(|(_, _, length)| length).sum();
+            prop_assert_eq!(sum, slo.bytes.saturating_sub(first).min(length));
+            for (row, from, length) in parts {
+                let Row::Object(row) = row else { panic!() };
+                let (start, most) = row.part();
+                prop_assert!(from >= start && from + length <= start + most && length > 0);
+            }
+        }
+    }
 }
