@@ -10,18 +10,17 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use md5::{Digest, Md5};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use std::io::{self, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
 
-/// Bytes of a file read at a time.
-const READ: usize = 256 << 10;
+/// Bytes of a file read at a time: what a connection holds in memory, beside its TLS buffers.
+const READ: u64 = 256 << 10;
 /// How deep static large objects may lie in one another, as in Swift.
 const DEPTH: u32 = 10;
 /// Most parts that large objects within a large object are taken apart into.
@@ -163,10 +162,10 @@ impl Content {
     ) -> Result<Body, Refusal> {
         let rows = match self.source {
             Source::File(file) | Source::Manifest(file) => {
-                return Ok(Body::from_stream(read(file, first, length).await?));
+                return Ok(Body::from_stream(read(file, first, length)));
             }
             Source::Raw(raw) => {
-                return Ok(cut(&raw, first, length).map_or(Body::empty(), Body::from));
+                return Ok(cut(&raw, first, length).map_or_else(Body::empty, Body::from));
             }
             Source::Segments(rows, _) => rows,
         };
@@ -260,7 +259,7 @@ async fn bytes_of(
         Err(_) => None,
     };
     match opened.filter(|(object, _)| object.etag == row.hash) {
-        Some((_, file)) => Ok(read(file, first, length).await?.boxed()),
+        Some((_, file)) => Ok(read(file, first, length).boxed()),
         None => {
             tracing::warn!(segment = row.name, "no longer what the manifest names");
             Err(io::ErrorKind::InvalidData.into())
@@ -268,18 +267,33 @@ async fn bytes_of(
     }
 }
 
-async fn read(
-    mut file: File,
-    first: u64,
-    length: u64,
-) -> io::Result<ReaderStream<tokio::io::Take<File>>> {
-    file.seek(SeekFrom::Start(first)).await?;
-    Ok(ReaderStream::with_capacity(file.take(length), READ))
+/// A part of a file, piece by piece: the next one is read when the one before has gone out.
+fn read(file: File, first: u64, length: u64) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let file = Arc::new(file);
+    stream::try_unfold((first, length), move |(first, left)| {
+        let file = Arc::clone(&file);
+        async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            let length = left.min(READ);
+            let piece = tokio::task::spawn_blocking(move || {
+                let mut piece = vec![0; usize::try_from(length).unwrap_or_default()];
+                file.read_exact_at(&mut piece, first)
+                    .map(|()| Bytes::from(piece))
+            });
+            let piece = piece.await.map_err(io::Error::other)??;
+            Ok(Some((piece, (first + length, left - length))))
+        }
+    })
 }
 
 /// The rows of a stored manifest.
 pub(super) async fn read_manifest(mut file: File) -> io::Result<Vec<Row>> {
-    let mut text = Vec::new();
-    file.read_to_end(&mut text).await?;
-    Ok(serde_json::from_slice(&text)?)
+    let read = tokio::task::spawn_blocking(move || {
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    });
+    read.await.map_err(io::Error::other)?
 }

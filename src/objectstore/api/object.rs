@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -349,12 +350,13 @@ pub(super) async fn open(
     store: &Arc<Store>,
     container: &str,
     name: &str,
-) -> Result<(Arc<Object>, tokio::fs::File), Refusal> {
+) -> Result<(Arc<Object>, File), Refusal> {
     const TRIES: u32 = 5;
     for attempt in 1..=TRIES {
         let object = store.index().object(container, name).cloned();
         let object = object.ok_or(Refusal::NOT_FOUND)?;
-        match tokio::fs::File::open(store.disk.data(container, &object.data)).await {
+        let path = store.disk.data(container, &object.data);
+        match store.blocking(move |_| File::open(path)).await? {
             // Replaced between the two lines above.
             Err(e) if e.kind() == io::ErrorKind::NotFound && attempt < TRIES => {}
             opened => return Ok((object, opened?)),

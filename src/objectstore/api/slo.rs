@@ -176,7 +176,12 @@ impl Format {
     }
 
     /// A report: sums, then what went wrong.
-    fn answer(self, status: StatusCode, mut said: Value, problems: &Problems) -> Response {
+    fn answer(
+        self,
+        status: StatusCode,
+        mut said: Value,
+        problems: &[(String, String)],
+    ) -> Response {
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         let (kind, body) = match self {
             Self::Json => {
@@ -190,7 +195,9 @@ impl Format {
                 let mut sums: Vec<_> = said.as_object().into_iter().flatten().collect();
                 sums.sort_by_key(|(name, _)| *name);
                 for (name, value) in sums {
-                    let value = value.as_str().map_or(value.to_string(), str::to_owned);
+                    let value = value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned);
                     body.push_str(&format!("{name}: {value}\n"));
                 }
                 body.push_str("Errors:\n");
