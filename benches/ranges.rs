@@ -1,10 +1,10 @@
-//! The built-in object store against nginx serving the same file: many clients that read small
-//! ranges, as BMCs read virtual media, over TLS.
+//! The built-in object store against nginx with two workers serving the same file: many clients
+//! that read small ranges, as BMCs read virtual media, over TLS and a connection each.
 //!
 //! `cargo bench --bench ranges [-- ROUNDS]` needs Debian's package nginx-light. Both servers run
 //! as processes of their own; each round asks both, in turns, and the ratio is the median of the
 //! ratios within the rounds. Ours is asked through a temporary URL, whose signature it checks
-//! each time.
+//! each time. The last lines are for clients that all connect at once.
 
 #![expect(
     clippy::unwrap_used,
@@ -23,6 +23,7 @@ use flowrun::openstack::swift::{
 };
 use flowrun::secret::Secret;
 use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -34,6 +35,8 @@ const FILE_BYTES: u64 = 64 << 20;
 const PIECE: u64 = 64 << 10;
 const REQUESTS: u64 = 16_000;
 const CLIENTS: [u64; 3] = [16, 250, 2000];
+/// Clients that open their connections at the same time, but for the last measurement.
+const OPENING: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A process that ends when this is dropped.
@@ -41,7 +44,9 @@ struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.0.kill().ok();
+        // So that nginx takes its workers along.
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
         self.0.wait().ok();
     }
 }
@@ -99,30 +104,59 @@ async fn compare(rounds: usize) {
     let mut said = BufReader::new(ours.0.stdout.take().unwrap());
     said.read_line(&mut address).unwrap();
     let url = upload(address.trim(), folder, trust.clone()).await;
-    let (_nginx, port) = nginx(folder);
+    let (nginx, port) = nginx(folder);
     let theirs = format!("https://127.0.0.1:{port}/file");
 
     for clients in CLIENTS {
-        let http = flowrun::http::client(&trust, PATIENCE).unwrap();
+        let http = connections(&trust, clients, &[&url, &theirs]).await;
         let mut ratios = Vec::new();
         let mut rates = (Vec::new(), Vec::new());
         for round in 0..rounds {
             let first = round % 2 == 0;
-            let a = read(&http, if first { &url } else { &theirs }, clients).await;
-            let b = read(&http, if first { &theirs } else { &url }, clients).await;
+            let a = read(&http, if first { &url } else { &theirs }).await;
+            let b = read(&http, if first { &theirs } else { &url }).await;
             let (own, other) = if first { (a, b) } else { (b, a) };
             rates.0.push(own);
             rates.1.push(other);
             ratios.push(own / other);
         }
         println!(
-            "{clients} clients: flowrun {:.0}/s, nginx {:.0}/s, ratio {:.2} of {rounds} rounds; flowrun's peak {} KiB",
+            "{clients} clients: flowrun {:.0}/s, nginx {:.0}/s, ratio {:.2} of {rounds} rounds; \
+             peak memory: flowrun {} KiB, nginx {} KiB",
             median(rates.0),
             median(rates.1),
             median(ratios),
-            peak(ours.0.id())
+            peak(ours.0.id()),
+            peaks_of_workers(nginx.0.id()),
         );
     }
+    let most = CLIENTS[CLIENTS.len() - 1];
+    for (name, url) in [("flowrun", &url), ("nginx", &theirs)] {
+        let started = Instant::now();
+        let answers = join_all((0..most).map(|_| async {
+            let http = flowrun::http::client(&trust, PATIENCE).unwrap();
+            piece(&http, url, 0).await
+        }));
+        let refused = answers
+            .await
+            .iter()
+            .filter(|answer| answer.is_err())
+            .count();
+        let seconds = started.elapsed().as_secs_f64();
+        println!("{most} clients at once: {name} {seconds:.1} s, {refused} without an answer");
+    }
+}
+
+/// A client each, with a connection to either server.
+async fn connections(trust: &Trust, clients: u64, urls: &[&str]) -> Vec<reqwest::Client> {
+    let opened = stream::iter(0..clients).map(|_| async {
+        let http = flowrun::http::client(trust, PATIENCE).unwrap();
+        for url in urls {
+            piece(&http, url, 0).await.unwrap();
+        }
+        http
+    });
+    opened.buffer_unordered(OPENING).collect().await
 }
 
 async fn upload(address: &str, folder: &Path, trust: Trust) -> String {
@@ -152,7 +186,7 @@ fn nginx(folder: &Path) -> (Server, u16) {
     drop(free);
     let place = folder.display();
     let config = format!(
-        "daemon off; master_process off; pid {place}/pid; error_log {place}/errors;\n\
+        "daemon off; user root; worker_processes 2; worker_rlimit_nofile 16384; pid {place}/pid; error_log {place}/errors;\n\
          events {{ worker_connections 8192; }}\n\
          http {{ access_log off; keepalive_requests 1000000; sendfile on; \
          client_body_temp_path {place}/b; proxy_temp_path {place}/p; fastcgi_temp_path {place}/f; \
@@ -174,31 +208,46 @@ fn nginx(folder: &Path) -> (Server, u16) {
     (Server(child), port)
 }
 
-/// Range requests a second, over connections that are opened before.
-async fn read(http: &reqwest::Client, url: &str, clients: u64) -> f64 {
-    let all = |each: u64| {
-        join_all((0..clients).map(move |client| async move {
-            for turn in 0..each {
-                let first = (client * 7919 + turn * 104_729) * PIECE % FILE_BYTES;
-                let range = format!("bytes={first}-{}", first + PIECE - 1);
-                let answer = http.get(url).header("range", range).send().await.unwrap();
-                assert_eq!(answer.status(), 206);
-                let body = answer.bytes().await.unwrap();
-                assert_eq!(body.len() as u64, PIECE);
-            }
-        }))
-    };
-    all(1).await;
-    let each = REQUESTS / clients;
+/// Range requests a second.
+async fn read(clients: &[reqwest::Client], url: &str) -> f64 {
+    let each = REQUESTS / clients.len() as u64;
     let started = Instant::now();
-    all(each).await;
-    (each * clients) as f64 / started.elapsed().as_secs_f64()
+    let reading = clients.iter().zip(0..).map(|(http, client)| async move {
+        for turn in 0..each {
+            let number: u64 = client * 7919 + turn * 104_729;
+            piece(http, url, number * PIECE % FILE_BYTES).await.unwrap();
+        }
+    });
+    join_all(reading).await;
+    (each * clients.len() as u64) as f64 / started.elapsed().as_secs_f64()
 }
 
-fn peak(process: u32) -> String {
+async fn piece(http: &reqwest::Client, url: &str, first: u64) -> reqwest::Result<()> {
+    let range = format!("bytes={first}-{}", first + PIECE - 1);
+    let answer = http.get(url).header("range", range).send().await?;
+    assert_eq!(answer.status(), 206);
+    let body = answer.bytes().await?;
+    assert_eq!(body.len() as u64, PIECE);
+    Ok(())
+}
+
+/// The sum over the processes that one has made.
+fn peaks_of_workers(parent: u32) -> u64 {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let children = fs::read_to_string(path).unwrap();
+    let children = children.split_whitespace();
+    children.map(|child| peak(child.parse().unwrap())).sum()
+}
+
+fn peak(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM"));
-    line.unwrap().split_whitespace().nth(1).unwrap().to_owned()
+    line.unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -5,11 +5,19 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use axum::Router;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
+
+/// Connections that may wait to be accepted; the kernel's `somaxconn` caps it. The standard
+/// library asks for 128, and of those beyond the kernel drops the SYN: when a room of servers
+/// connects at once, the rest would be served 1, 3, 7 seconds later or not at all.
+const BACKLOG: i32 = 4096;
+/// How long a TLS handshake may take. Thousands at once need seconds of the processor.
+const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// A certificate chain with its key, both PEM.
 #[derive(Debug, Clone)]
@@ -55,11 +63,14 @@ pub fn serve_tls(
     install_tls_provider();
     let failed = |e: &std::io::Error| Error::new(Kind::Io, "cannot listen").caused_by(e);
     listener.set_nonblocking(true).map_err(|e| failed(&e))?;
+    rustix::net::listen(&listener, BACKLOG).map_err(|e| failed(&e.into()))?;
+    raise_descriptor_limit();
     let address = listener.local_addr().map_err(|e| failed(&e))?;
     let handle = Handle::new();
     let config = RustlsConfig::from_config(Arc::new(server_config(identity)?));
-    let server = axum_server::from_tcp_rustls(listener, config)
+    let server = axum_server::from_tcp(listener)
         .map_err(|e| failed(&e))?
+        .acceptor(RustlsAcceptor::new(config).handshake_timeout(HANDSHAKE))
         .handle(handle.clone());
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let mut tasks = JoinSet::new();
@@ -73,6 +84,19 @@ pub fn serve_tls(
         handle,
         tasks,
     })
+}
+
+/// Lets this process have as many descriptors as it may: a client costs one or two, and the usual
+/// soft limit is 1024.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 impl Drop for ServerHandle {

@@ -344,6 +344,7 @@ mod tests {
             data,
             bytes,
             etag,
+            slo: None,
             content_type: "text/plain".to_owned(),
             modified_us: 1,
             delete_at: None,

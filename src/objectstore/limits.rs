@@ -17,12 +17,13 @@ pub(super) const MAX_OBJECT_BYTES: u64 = 5_368_709_122;
 const MAX_DELETE_AT: i64 = 9_999_999_999;
 
 /// Headers of an object that are stored and answered as they came.
-pub(super) const STANDING: [&str; 6] = [
+pub(super) const STANDING: [&str; 7] = [
     "cache-control",
     "content-disposition",
     "content-encoding",
     "content-language",
     "expires",
+    "x-object-manifest",
     "x-robots-tag",
 ];
 

@@ -1,10 +1,11 @@
 //! The built-in object store: Swift's object API over files, for sites without a Swift.
 //!
 //! Done: v1 authentication, `/info`, accounts, containers, listings, objects with ranges,
-//! conditions, metadata and expiry, temporary URLs (GET, HEAD, PUT; for a prefix, for a network)
-//! with account and container keys. Answers, limits and error bodies are those of Swift 2.38. Not
-//! done, and refused: large objects in segments, copies, symlinks, ACLs, several accounts. A
-//! request for several ranges gets the whole object.
+//! conditions, metadata and expiry, static and dynamic large objects, temporary URLs (GET, HEAD,
+//! PUT; for a prefix, for a network) with account and container keys. Answers, limits and error
+//! bodies are those of Swift 2.38. Not done, and refused: copies, symlinks, ACLs, several
+//! accounts, heartbeats and part numbers of large objects. A request for several ranges gets the
+//! whole object.
 //!
 //! ```no_run
 //! # use flowrun::objectstore::{Store, StoreOptions, User};
@@ -22,6 +23,7 @@ mod changes;
 mod disk;
 mod limits;
 mod listing;
+mod manifest;
 mod range;
 mod record;
 mod tokens;

@@ -41,6 +41,9 @@ pub(super) struct Object {
     pub(super) bytes: u64,
     /// MD5 of the bytes, in hex.
     pub(super) etag: String,
+    /// Set if the bytes are the manifest of a static large object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) slo: Option<Slo>,
     pub(super) content_type: String,
     /// When it was uploaded or its metadata posted, in microseconds since 1970.
     pub(super) modified_us: u64,
@@ -49,6 +52,15 @@ pub(super) struct Object {
     pub(super) delete_at: Option<u64>,
     /// `x-object-meta-*` and the standing headers such as `content-disposition`.
     pub(super) metadata: Headers,
+}
+
+/// What a static large object amounts to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Slo {
+    /// Of all segments together.
+    pub(super) bytes: u64,
+    /// MD5 of the segments' MD5s, in hex.
+    pub(super) etag: String,
 }
 
 impl Object {

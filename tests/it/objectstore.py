@@ -100,12 +100,27 @@ def check_temp_urls(body):
         assert curl(base + made) == answer, network
 
 
+def check_large_objects(body):
+    for name, how in (("slo", "--use-slo"), ("dlo", "--use-dlo")):
+        swift("upload", "large", "image.bin", "-S", "1000000", how, "--object-name", name)
+        listed = swift("list", "large_segments").split()
+        assert len(listed) == 3 and all(row.startswith(name) for row in listed), listed
+        swift("download", "large", name, "-o", "got.bin")
+        with open("got.bin", "rb") as file:
+            assert file.read() == body, name
+        swift("delete", "large", name)
+        assert swift("list", "large_segments") == "", "the segments go too"
+    swift("delete", "large")
+    swift("delete", "large_segments")
+
+
 def check_library(body):
     connection = Connection(
         os.environ["ST_AUTH"], os.environ["ST_USER"], os.environ["ST_KEY"], cacert=CA, retries=0)
     info = connection.get_capabilities()
     assert info["tempurl"]["allowed_digests"] == ["sha256", "sha512"], info
-    assert "slo" not in info and info["swift"]["max_object_name_length"] == 1024
+    assert info["slo"]["max_manifest_segments"] == 1000
+    assert info["swift"]["max_object_name_length"] == 1024
     connection.put_container("lib")
     etag = hashlib.md5(body).hexdigest()
     assert connection.put_object("lib", "o", body, etag=etag) == etag
@@ -118,8 +133,8 @@ def check_library(body):
     new = {"If-None-Match": "*"}
     assert status_of(connection.put_object, "lib", "o", b"x", headers=new) == 412
     assert status_of(connection.put_object, "lib", "m", b"", headers={"X-Delete-After": "0"}) == 400
-    for feature in ({"X-Object-Manifest": "lib/o"}, {"X-Copy-From": "lib/o"}):
-        assert status_of(connection.put_object, "lib", "m", b"", headers=feature) == 501
+    copy = {"X-Copy-From": "lib/o"}
+    assert status_of(connection.put_object, "lib", "m", b"", headers=copy) == 501
     headers, got = connection.get_object("lib", "o", resp_chunk_size=65536)
     assert b"".join(got) == body and headers["etag"] == etag
     _, got = connection.get_object("lib", "o", headers={"Range": "bytes=5-9"})
@@ -147,5 +162,6 @@ def check_library(body):
 
 BODY = check_command()
 check_temp_urls(BODY)
+check_large_objects(BODY)
 check_library(BODY)
 print("all checks passed")

@@ -1,7 +1,11 @@
 //! The object store and the Swift client, with python-swiftclient and curl as second opinions.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod large;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
@@ -201,6 +205,16 @@ async fn only_one_of_many_creates_an_object() {
     let created = answers.iter().filter(|(status, _)| *status == 201).count();
     let refused = answers.iter().filter(|(status, _)| *status == 412).count();
     assert_eq!((created, refused), (1, 7));
+}
+
+/// On one thread, which is busy connecting: nobody accepts before all are waiting.
+#[tokio::test]
+async fn hundreds_may_connect_at_once() {
+    let site = Site::new();
+    let connect = |_| std::net::TcpStream::connect_timeout(&site.address, site::TIMEOUT);
+    let waiting: Result<Vec<_>, _> = (0..300).map(connect).collect();
+    assert_eq!(waiting.unwrap().len(), 300);
+    assert_eq!(site.fetch(&[&site.url("/healthcheck")]).await.0, 200);
 }
 
 #[tokio::test]

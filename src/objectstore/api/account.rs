@@ -7,6 +7,7 @@ use crate::clock;
 use crate::objectstore::Store;
 use crate::objectstore::limits;
 use crate::objectstore::listing::{self, Params, Row};
+use crate::objectstore::manifest;
 use crate::objectstore::record::Index;
 use axum::Json;
 use axum::http::request::Parts;
@@ -33,6 +34,11 @@ pub(super) fn info(store: &Store, method: &Method) -> Answer {
             "max_header_size": limits::MAX_HEADER,
             "account_listing_limit": listing::LIMIT,
             "container_listing_limit": listing::LIMIT,
+        },
+        "slo": {
+            "max_manifest_segments": manifest::MAX_SEGMENTS,
+            "max_manifest_size": manifest::MAX_BYTES,
+            "min_segment_size": 1,
         },
         "tempurl": { "methods": METHODS, "allowed_digests": digests(store) },
     });

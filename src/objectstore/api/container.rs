@@ -66,13 +66,20 @@ fn list(store: &Store, parts: &Parts, params: &Params, name: &str) -> Answer {
     let listed = listing::list(&contents.objects, &query, |object| object.is_live(now));
     let rows = rows(parts, params, query.limit, &listed, |row| match row {
         Row::Subdir(dir) => json!({ "subdir": dir }),
-        Row::Item(name, object) => json!({
-            "name": name,
-            "bytes": object.bytes,
-            "hash": object.etag,
-            "content_type": object.content_type,
-            "last_modified": Rows::time(object.modified_us),
-        }),
+        Row::Item(name, object) => {
+            let mut row = json!({
+                "name": name,
+                "bytes": object.bytes,
+                "hash": object.etag,
+                "content_type": object.content_type,
+                "last_modified": Rows::time(object.modified_us),
+            });
+            if let (Some(slo), Some(row)) = (&object.slo, row.as_object_mut()) {
+                row.insert("bytes".to_owned(), slo.bytes.into());
+                row.insert("slo_etag".to_owned(), format!("\"{}\"", slo.etag).into());
+            }
+            row
+        }
     })?;
     let mut response = rows.into_response();
     let headers = response.headers_mut();

@@ -3,8 +3,10 @@
 mod account;
 mod auth;
 mod container;
+mod content;
 mod object;
 mod reply;
+mod slo;
 mod temp_url;
 
 use super::Store;
@@ -95,7 +97,7 @@ async fn route(
         return auth::log_in(store, version, parts);
     }
     let place = Place::parse(&path)?;
-    let params = Params::parse(parts.uri.query().unwrap_or_default());
+    let mut params = Params::parse(parts.uri.query().unwrap_or_default());
     if let (Some(container), Some(object)) = (&place.container, &place.object) {
         *target = Some(Target {
             container: container.clone(),
@@ -104,8 +106,13 @@ async fn route(
         });
     }
     let grant = temp_url::check(store, parts, &params, &place)?;
-    if grant.is_none() {
-        auth::check(store, &parts.headers, &place.account)?;
+    match &grant {
+        None => auth::check(store, &parts.headers, &place.account)?,
+        Some(_) => {
+            temp_url::check_headers(&parts.headers, &parts.method)?;
+            // What is not signed does not count.
+            params = Params::default();
+        }
     }
     // Swift's old way to list a folder; ignored, it would list everything.
     if params.has("path") {
@@ -115,7 +122,13 @@ async fn route(
         (None, _) => account::serve(store, parts, &params).await,
         (Some(container), None) => container::serve(store, parts, &params, container).await,
         (Some(container), Some(name)) => {
-            object::serve(store, parts, &params, body, (container, name)).await
+            let container_only = grant.as_ref().is_some_and(|grant| grant.container_only);
+            let at = object::At {
+                container,
+                name,
+                within: container_only.then_some(container),
+            };
+            object::serve(store, parts, &params, body, at).await
         }
     };
     match grant {

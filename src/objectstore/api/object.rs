@@ -1,5 +1,7 @@
 //! Objects.
 
+use super::content::{Content, Show};
+use super::slo;
 use super::{Answer, Refusal, accepted, empty, method_not_allowed, reply, set, timestamp};
 use crate::clock;
 use crate::objectstore::Store;
@@ -7,49 +9,75 @@ use crate::objectstore::disk::Upload;
 use crate::objectstore::limits;
 use crate::objectstore::listing::Params;
 use crate::objectstore::range::{self, Requested, Verdict, http_date};
-use crate::objectstore::record::{Object, now_us};
+use crate::objectstore::record::{Headers, Object, Slo, now_us};
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use std::io::{self, SeekFrom};
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::task::JoinHandle;
-use tokio_util::io::ReaderStream;
 
 /// How long an upload may pause; Swift's `client_timeout`.
-const IDLE: Duration = Duration::from_secs(60);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// Bytes received before they are hashed and written together.
 const BATCH: usize = 1 << 20;
-/// Bytes of a file read at a time.
-const READ: usize = 256 << 10;
 /// Headers and parameters of features that would change what a request means.
-const UNSUPPORTED: [&str; 3] = ["x-copy-from", "x-object-manifest", "x-symlink-target"];
+const UNSUPPORTED: [&str; 2] = ["x-copy-from", "x-symlink-target"];
+const UNSUPPORTED_PARAMS: [&str; 3] = ["heartbeat", "part-number", "async"];
+
+/// An object that a request is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) container: &'a str,
+    pub(super) name: &'a str,
+    /// The one container whose objects may be read on the way; absent: all.
+    pub(super) within: Option<&'a str>,
+}
+
+impl At<'_> {
+    /// Refuses segments where a temporary URL does not reach.
+    pub(super) fn may_read(&self, container: &str) -> Result<(), Refusal> {
+        match self.within {
+            Some(within) if within != container => Err(Refusal::Unauthorized("unknown".to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
 
 pub(super) async fn serve(
     store: &Arc<Store>,
     parts: &Parts,
     params: &Params,
     body: &mut Option<Body>,
-    (container, name): (&str, &str),
+    at: At<'_>,
 ) -> Answer {
     let headers = &parts.headers;
-    match parts.method.as_str() {
-        "GET" | "HEAD" => get(store, parts, container, name).await,
-        "PUT" => {
-            let multipart = params.has("multipart-manifest");
-            if multipart || UNSUPPORTED.iter().any(|name| headers.contains_key(*name)) {
-                return Err(Refusal::Status(StatusCode::NOT_IMPLEMENTED));
-            }
-            put(store, headers, body, container, name).await
+    let manifest = params.get("multipart-manifest")?;
+    if UNSUPPORTED.iter().any(|name| headers.contains_key(*name))
+        || UNSUPPORTED_PARAMS.iter().any(|name| params.has(name))
+    {
+        return Err(Refusal::Status(StatusCode::NOT_IMPLEMENTED));
+    }
+    match (parts.method.as_str(), manifest) {
+        ("GET" | "HEAD", _) => {
+            let show = match (manifest, params.get("format")?) {
+                (Some("get"), Some("raw")) => Show::Raw,
+                (Some("get"), _) => Show::Stored,
+                _ => Show::Whole,
+            };
+            get(store, parts, at, show).await
         }
-        "POST" => post(store, headers, container, name).await,
-        "DELETE" => {
-            let (container, name) = (container.to_owned(), name.to_owned());
+        ("PUT", Some("put")) => slo::put(store, headers, body, at).await,
+        ("PUT", _) => put(store, headers, body, at).await,
+        ("POST", _) => post(store, headers, at.container, at.name).await,
+        ("DELETE", Some("delete")) => slo::delete(store, headers, at).await,
+        ("DELETE", _) => {
+            let (container, name) = (at.container.to_owned(), at.name.to_owned());
             store
                 .blocking(move |store| store.delete_object(&container, &name))
                 .await??;
@@ -59,29 +87,64 @@ pub(super) async fn serve(
     }
 }
 
+/// What a PUT says of the object to come.
+pub(super) struct Incoming {
+    only_new: bool,
+    delete_at: Option<u64>,
+    metadata: Headers,
+    content_type: String,
+    /// The ETag that it must get.
+    etag: Option<String>,
+}
+
+impl Incoming {
+    /// Refuses what can be refused before the body is read.
+    pub(super) fn read(store: &Store, headers: &HeaderMap, at: At<'_>) -> Result<Self, Refusal> {
+        let only_new = check_put(store, headers, at.container, at.name)?;
+        let now = clock::unix_seconds();
+        let content_type = text(headers, "content-type").filter(|kind| !kind.is_empty());
+        let content_type = content_type.unwrap_or("application/octet-stream");
+        let etag = text(headers, "etag");
+        Ok(Self {
+            only_new,
+            delete_at: limits::delete_at(headers, now).map_err(Refusal::bad_request)?,
+            metadata: limits::object_headers(headers).map_err(Refusal::bad_request)?,
+            content_type: content_type.to_owned(),
+            etag: etag.map(|etag| etag.trim_matches('"').to_ascii_lowercase()),
+        })
+    }
+}
+
 async fn put(
     store: &Arc<Store>,
     headers: &HeaderMap,
     body: &mut Option<Body>,
-    container: &str,
-    name: &str,
+    at: At<'_>,
 ) -> Answer {
-    let only_new = check_put(store, headers, container, name)?;
-    let now = clock::unix_seconds();
-    let delete_at = limits::delete_at(headers, now).map_err(Refusal::bad_request)?;
-    let metadata = limits::object_headers(headers).map_err(Refusal::bad_request)?;
-    let content_type = text(headers, "content-type").filter(|kind| !kind.is_empty());
-    let content_type = content_type
-        .unwrap_or("application/octet-stream")
-        .to_owned();
-    let expected = text(headers, "etag").map(|etag| etag.trim_matches('"').to_ascii_lowercase());
+    if headers.contains_key("x-static-large-object") {
+        return Err(Refusal::bad_request(
+            "X-Static-Large-Object is a reserved header. To create a static large object add \
+             query param multipart-manifest=put.",
+        ));
+    }
+    let incoming = Incoming::read(store, headers, at)?;
+    let upload = receive(store, body.take().unwrap_or_default()).await?;
+    keep(store, incoming, upload, None, at).await
+}
 
-    let body = body.take().unwrap_or_default();
-    let mut upload = receive(store, body).await?;
-    let (container, name) = (container.to_owned(), name.to_owned());
+/// Makes an object of what was received.
+pub(super) async fn keep(
+    store: &Arc<Store>,
+    incoming: Incoming,
+    mut upload: Upload,
+    slo: Option<Slo>,
+    at: At<'_>,
+) -> Answer {
+    let (container, name) = (at.container.to_owned(), at.name.to_owned());
     let put = store.blocking(move |store| -> Result<Object, Refusal> {
         let (bytes, etag, data) = upload.finish()?;
-        if expected.is_some_and(|expected| expected != etag) {
+        let shown = slo.as_ref().map_or(&etag, |slo| &slo.etag);
+        if incoming.etag.is_some_and(|expected| expected != *shown) {
             return Err(Refusal::Status(StatusCode::UNPROCESSABLE_ENTITY));
         }
         let object = Object {
@@ -89,18 +152,22 @@ async fn put(
             data,
             bytes,
             etag,
-            content_type,
+            slo,
+            content_type: incoming.content_type,
             modified_us: now_us(),
-            delete_at,
-            metadata,
+            delete_at: incoming.delete_at,
+            metadata: incoming.metadata,
         };
-        store.put_object(&container, &upload, object.clone(), only_new)?;
+        store.put_object(&container, &upload, object.clone(), incoming.only_new)?;
         Ok(object)
     });
     let object = put.await??;
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
-    set(headers, "etag", &object.etag);
+    match &object.slo {
+        None => set(headers, "etag", &object.etag),
+        Some(slo) => set(headers, "etag", &format!("\"{}\"", slo.etag)),
+    }
     set(
         headers,
         "last-modified",
@@ -109,7 +176,7 @@ async fn put(
     Ok(response)
 }
 
-/// Refuses what can be refused before the body is read; says whether the object must be new.
+/// Checks size, name and conditions; says whether the object must be new.
 fn check_put(
     store: &Store,
     headers: &HeaderMap,
@@ -132,6 +199,7 @@ fn check_put(
             limits::MAX_OBJECT_NAME
         )));
     }
+    check_dlo(headers)?;
     let only_new = match text(headers, "if-none-match") {
         None => false,
         Some(value) if value.trim() == "*" => true,
@@ -145,6 +213,23 @@ fn check_put(
         return Err(Refusal::Status(StatusCode::PRECONDITION_FAILED));
     }
     Ok(only_new)
+}
+
+/// An `X-Object-Manifest` must name a container and the beginning of names.
+fn check_dlo(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(value) = headers.get("x-object-manifest") else {
+        return Ok(());
+    };
+    let value = value.to_str().unwrap_or_default();
+    let holds = !value.contains(['?', '&'])
+        && value.split_once('/').is_some_and(|(container, prefix)| {
+            !container.is_empty() && !prefix.is_empty() && !prefix.starts_with('/')
+        });
+    if holds {
+        return Ok(());
+    }
+    let text = "X-Object-Manifest must be in the format container/prefix";
+    Err(Refusal::bad_request(text))
 }
 
 fn too_large() -> Refusal {
@@ -220,60 +305,58 @@ async fn post(store: &Arc<Store>, headers: &HeaderMap, container: &str, name: &s
     Ok(accepted())
 }
 
-async fn get(store: &Arc<Store>, parts: &Parts, container: &str, name: &str) -> Answer {
-    let (object, file) = open(store, container, name).await?;
+async fn get(store: &Arc<Store>, parts: &Parts, at: At<'_>, show: Show) -> Answer {
+    let (object, file) = open(store, at.container, at.name).await?;
+    let content = Content::of(store, at, &object, file, show).await?;
     let modified = object.modified_seconds();
     let mut headers = describe(&object);
-    match range::evaluate(&parts.headers, &object.etag, modified) {
+    content.describe(&mut headers);
+    match range::evaluate(&parts.headers, &content.etag, modified) {
         Verdict::Proceed => {}
         Verdict::NotModified => return Ok((StatusCode::NOT_MODIFIED, headers).into_response()),
         Verdict::Failed => return Ok((StatusCode::PRECONDITION_FAILED, headers).into_response()),
     }
+    let bytes = content.bytes;
     if parts.method == Method::HEAD {
-        headers.insert(header::CONTENT_LENGTH, object.bytes.into());
+        headers.insert(header::CONTENT_LENGTH, bytes.into());
         return Ok(headers.into_response());
     }
     let range = text(&parts.headers, "range");
-    let range = range.filter(|_| range::range_applies(&parts.headers, &object.etag, modified));
-    match range.map_or(Requested::Whole, |range| {
-        range::requested(range, object.bytes)
-    }) {
+    let range = range.filter(|_| range::range_applies(&parts.headers, &content.etag, modified));
+    match range.map_or(Requested::Whole, |range| range::requested(range, bytes)) {
         Requested::Whole => {
-            let body = stream(file, 0, object.bytes).await?;
-            headers.insert(header::CONTENT_LENGTH, object.bytes.into());
+            let body = content.body(store, at, 0, bytes).await?;
+            headers.insert(header::CONTENT_LENGTH, bytes.into());
             Ok((headers, body).into_response())
         }
         Requested::Part { first, last } => {
             let length = last - first + 1;
-            let body = stream(file, first, length).await?;
+            let body = content.body(store, at, first, length).await?;
             headers.insert(header::CONTENT_LENGTH, length.into());
-            let range = format!("bytes {first}-{last}/{}", object.bytes);
+            let range = format!("bytes {first}-{last}/{bytes}");
             set(&mut headers, "content-range", &range);
             Ok((StatusCode::PARTIAL_CONTENT, headers, body).into_response())
         }
         Requested::Unsatisfiable => {
             let status = StatusCode::RANGE_NOT_SATISFIABLE;
-            set(
-                &mut headers,
-                "content-range",
-                &format!("bytes */{}", object.bytes),
-            );
+            set(&mut headers, "content-range", &format!("bytes */{bytes}"));
             Ok((status, headers, reply::page(status)).into_response())
         }
     }
 }
 
 /// The object and its bytes, which stay readable whatever happens to the object meanwhile.
-async fn open(
+pub(super) async fn open(
     store: &Arc<Store>,
     container: &str,
     name: &str,
-) -> Result<(Arc<Object>, tokio::fs::File), Refusal> {
+) -> Result<(Arc<Object>, File), Refusal> {
     const TRIES: u32 = 5;
     for attempt in 1..=TRIES {
         let object = store.index().object(container, name).cloned();
         let object = object.ok_or(Refusal::NOT_FOUND)?;
-        match tokio::fs::File::open(store.disk.data(container, &object.data)).await {
+        let path = store.disk.data(container, &object.data);
+        match store.blocking(move |_| File::open(path)).await? {
             // Replaced between the two lines above.
             Err(e) if e.kind() == io::ErrorKind::NotFound && attempt < TRIES => {}
             opened => return Ok((object, opened?)),
@@ -282,20 +365,14 @@ async fn open(
     Err(Refusal::NOT_FOUND)
 }
 
-async fn stream(mut file: tokio::fs::File, first: u64, length: u64) -> io::Result<Body> {
-    file.seek(SeekFrom::Start(first)).await?;
-    Ok(Body::from_stream(ReaderStream::with_capacity(
-        file.take(length),
-        READ,
-    )))
-}
-
-/// The headers of every answer about an object.
+/// The headers of every answer about an object, but for the ETag.
 fn describe(object: &Object) -> HeaderMap {
     let mut headers = HeaderMap::new();
     set(&mut headers, "accept-ranges", "bytes");
     set(&mut headers, "content-type", &object.content_type);
-    set(&mut headers, "etag", &object.etag);
+    if object.slo.is_some() {
+        set(&mut headers, "x-static-large-object", "True");
+    }
     set(
         &mut headers,
         "last-modified",

@@ -9,7 +9,7 @@ use crate::openstack::temp_url::{Claim, Digest, quote_path};
 use crate::secret::Secret;
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
-use axum::http::{Method, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::response::Response;
 use std::net::{IpAddr, SocketAddr};
 use std::time::UNIX_EPOCH;
@@ -32,6 +32,8 @@ pub(super) struct Grant {
     expires: u64,
     filename: Option<String>,
     inline: bool,
+    /// Signed with the container's key, so that it opens nothing in another one.
+    pub(super) container_only: bool,
 }
 
 /// Whether the request says that it comes with a temporary URL.
@@ -86,18 +88,31 @@ fn verify(store: &Store, parts: &Parts, params: &Params, place: &Place) -> Optio
         "PUT" => &["PUT"],
         _ => return None,
     };
-    let holds = keys(store, container).iter().any(|key| {
+    let keys = keys(store, container);
+    let (_, container_only) = keys.into_iter().find(|(key, _)| {
         methods
             .iter()
             .any(|method| claim.verify(key, ip_range, method, &path, expires))
-    });
-    holds.then(|| Grant {
+    })?;
+    Some(Grant {
+        container_only,
         expires,
         filename: value("filename")
             .filter(|name| !name.is_empty())
             .map(str::to_owned),
         inline: params.has("inline"),
     })
+}
+
+/// Refuses the upload of a pointer: it could open what the signer did not mean to.
+pub(super) fn check_headers(headers: &HeaderMap, method: &Method) -> Result<(), Refusal> {
+    let pointers = ["X-Object-Manifest", "X-Symlink-Target", "X-Copy-From"];
+    match pointers.iter().find(|name| headers.contains_key(**name)) {
+        Some(name) if !reads(method) => Err(Refusal::bad_request(format!(
+            "The header '{name}' is not allowed in this tempurl"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Whether an address lies in a network (`10.0.0.0/24`, or a single address).
@@ -129,24 +144,31 @@ fn expiry(text: &str) -> Option<u64> {
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-fn keys(store: &Store, container: &str) -> Vec<Secret> {
+/// The keys that sign URLs into a container, and whether they are its own.
+fn keys(store: &Store, container: &str) -> Vec<(Secret, bool)> {
     let index = store.index();
     let container = index
         .containers
         .get(container)
         .map(|c| &c.container.metadata);
     let account = Some(&index.account.metadata);
-    let set = [(account, "x-account"), (container, "x-container")];
-    let set = set.into_iter().flat_map(|(metadata, kind)| {
+    let set = [
+        (account, "x-account", false),
+        (container, "x-container", true),
+    ];
+    let set = set.into_iter().flat_map(|(metadata, kind, own)| {
         ["", "-2"].iter().filter_map(move |which| {
             let key = metadata?
                 .0
                 .get(&format!("{kind}-meta-temp-url-key{which}"))?;
-            Some(Secret::new(key.as_str()))
+            Some((Secret::new(key.as_str()), own))
         })
     });
-    set.chain(store.options.temp_url_keys.iter().cloned())
-        .filter(|key| !key.expose().is_empty())
+    let configured = store.options.temp_url_keys.iter();
+    configured
+        .map(|key| (key.clone(), false))
+        .chain(set)
+        .filter(|(key, _)| !key.expose().is_empty())
         .collect()
 }
 

@@ -6,7 +6,7 @@ use crate::openstack::answer::{self, refused};
 use crate::openstack::temp_url::{quote_path, quote_query};
 use serde::Deserialize;
 use serde_json::Value;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Rows asked for at a time.
 const PAGE: usize = 1000;
@@ -53,6 +53,15 @@ impl Entry {
         match self {
             Self::Object { name, .. } | Self::Subdir(name) => name,
         }
+    }
+
+    /// Whether it is an object that was uploaded at `seconds` since 1970, or before.
+    pub(super) fn is_older_than(&self, seconds: u64) -> bool {
+        let Self::Object { last_modified, .. } = self else {
+            return false;
+        };
+        let age = last_modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        age.is_some_and(|age| age.as_secs() <= seconds)
     }
 }
 
@@ -179,7 +188,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::Duration;
 
     #[test]
     fn reads_what_swift_answers() {

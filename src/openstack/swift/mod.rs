@@ -70,6 +70,9 @@ pub struct SwiftOptions {
     pub slowest_transfer: u64,
     /// After lost connections and answers that say "later".
     pub retries: Backoff,
+    /// How long the segments of an upload must not have grown before it is held for dead and a
+    /// later upload of the same object removes them. Longer than one segment takes.
+    pub abandoned_after: Duration,
 }
 
 impl SwiftOptions {
@@ -91,6 +94,7 @@ impl SwiftOptions {
                 factor: 2.0,
                 max: Duration::from_secs(5),
             },
+            abandoned_after: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -221,16 +225,20 @@ impl Swift {
         let path = ObjectPath::new(container, object)?;
         let doing = path.doing("swift.delete");
         let segments = self.segments_of(doing, &path).await?;
+        let deleted = self.delete_object(doing, &path).await?;
+        self.delete_segments(doing, segments).await?;
+        Ok(deleted)
+    }
+
+    /// Deletes an object alone, be it a manifest, and says whether it was there.
+    async fn delete_object(&self, doing: Doing<'_>, path: &ObjectPath) -> Result<bool> {
         let response = self
             .call(doing, |client, session| {
                 client.delete(session.url(&path.quoted))
             })
             .await?;
         match response.status() {
-            status if status.is_success() => {
-                self.delete_segments(doing, segments).await?;
-                Ok(true)
-            }
+            status if status.is_success() => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
             _ => Err(doing.name(refused(SERVICE, response).await)),
         }

@@ -1,7 +1,7 @@
 //! Uploads: bytes or a file, streamed, with the MD5 compared at the end.
 
 use super::metadata::{self, Metadata};
-use super::segments::Plan;
+use super::segments::{Plan, new_upload};
 use super::{Doing, ObjectPath, SERVICE, Swift};
 use crate::error::{Error, Kind, Result};
 use crate::http;
@@ -16,7 +16,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Bytes of a file read, hashed and sent together; two such chunks are in memory.
 const CHUNK: u64 = 1 << 20;
@@ -90,18 +90,22 @@ impl Swift {
             }
             Body::File(file) => {
                 let span = Span::whole(&file).await.map_err(|e| doing.name(e))?;
-                match Plan::new(&path, &span, &options, self.info(doing).await?)
-                    .map_err(|e| doing.name(e))?
-                {
+                let info = self.info(doing).await?;
+                let plan = Plan::new(&path, &span, &options, info, &new_upload()?);
+                match plan.map_err(|e| doing.name(e))? {
                     None => self.put_span(&path, headers, &span).await?,
                     Some(plan) => self.put_segments(&path, headers, &span, plan).await?,
                 }
             }
         };
-        let left = replaced
-            .into_iter()
-            .filter(|old| !uploaded.segments.contains(old));
-        if let Err(error) = self.delete_segments(doing, left.collect()).await {
+        if replaced.is_empty() && uploaded.segments.is_empty() {
+            return Ok(uploaded);
+        }
+        let tidied = async {
+            self.delete_segments(doing, replaced).await?;
+            self.delete_abandoned(&path).await
+        };
+        if let Err(error) = tidied.await {
             tracing::warn!(%error, "segments of the replaced object are left");
         }
         Ok(uploaded)
@@ -160,13 +164,10 @@ impl Swift {
             .retryable(true)
             .detail("status", response.status().as_u16()),
         );
-        if response.status().is_success() {
-            let deleted = self.call(doing, |client, session| {
-                client.delete(session.url(&path.quoted))
-            });
-            if let Err(failed) = deleted.await {
-                return error.cause(format!("and deleting it failed: {failed}"));
-            }
+        if response.status().is_success()
+            && let Err(failed) = self.delete_object(doing, path).await
+        {
+            return error.cause(format!("and deleting it failed: {failed}"));
         }
         error
     }
@@ -280,21 +281,16 @@ pub(super) struct Span {
     pub(super) file: PathBuf,
     pub(super) offset: u64,
     pub(super) bytes: u64,
-    /// When the file was changed, in nanoseconds since 1970.
-    pub(super) modified: u128,
 }
 
 impl Span {
     async fn whole(file: &Path) -> Result<Self> {
         let found = tokio::fs::metadata(file).await;
         let found = found.map_err(|e| Error::io(file, "read", &e))?;
-        let modified = found.modified().ok();
-        let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Ok(Self {
             file: file.to_owned(),
             offset: 0,
             bytes: found.len(),
-            modified: modified.unwrap_or_default().as_nanos(),
         })
     }
 }
@@ -445,7 +441,6 @@ mod tests {
             file: file.path().to_owned(),
             offset,
             bytes,
-            modified: 0,
         };
         let stream = stream_file(span, Arc::clone(&progress));
         (stream.try_collect().await, progress)

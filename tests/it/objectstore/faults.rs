@@ -36,6 +36,8 @@ enum Fault {
     Flip,
     /// The answer tells another ETag.
     WrongEtag,
+    /// The store does what it is asked to, and the answer is this status.
+    Unsaid(u16),
 }
 
 /// The faults to come, for requests of one method under `/c/`, and how many such there were.
@@ -83,6 +85,10 @@ async fn inject(State(faults): State<Faults>, request: Request, next: Next) -> R
             let etag = HeaderValue::from_static("d41d8cd98f00b204e9800998ecf8427e");
             response.headers_mut().insert(header::ETAG, etag);
             response
+        }
+        Some(Fault::Unsaid(status)) => {
+            assert!(next.run(request).await.status().is_success());
+            StatusCode::from_u16(status).unwrap().into_response()
         }
         Some(fault) => {
             let (head, body) = next.run(request).await.into_parts();
@@ -284,4 +290,27 @@ async fn an_upload_that_nobody_takes_is_given_up_and_tried_again() {
     let error = error.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (Kind::Timeout, true));
     assert!(error.message().starts_with("no progress for"), "{error}");
+}
+
+/// A manifest that was stored though its answers got lost lists segments: they must stay.
+#[tokio::test]
+async fn segments_stay_when_their_manifest_may_be_there() {
+    let faults = Faults::new(Method::PUT, []);
+    let site = faults.site();
+    let swift = site.client();
+    let segmented = UploadOptions {
+        segment_bytes: Some(1 << 20),
+        ..create()
+    };
+    let (body, content) = file(&site, 2_500_000);
+    let upload = || swift.upload("c", "o", body.clone(), segmented.clone());
+    upload().await.unwrap();
+    faults.plan.lock().unwrap().extend([Fault::Unsaid(503); 4]);
+    assert_eq!(upload().await.unwrap_err().kind(), Kind::Unreachable);
+    assert!(download(&site, &swift).await.unwrap() == content);
+
+    // The server says that it stored something else: neither is left.
+    faults.plan.lock().unwrap().extend([Fault::WrongEtag]);
+    assert_eq!(upload().await.unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(swift.head("c", "o").await.unwrap(), None);
 }

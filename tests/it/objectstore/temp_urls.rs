@@ -156,11 +156,15 @@ async fn for_upload_expire_and_their_keys_rotate() {
 
 /// The query of a temporary URL that openssl signs, for what our client does not make.
 fn query(digest: &str, signed: &[&str], parameters: &str) -> String {
+    signed_query(TEMP_URL_KEY, digest, signed, parameters)
+}
+
+pub(super) fn signed_query(key: &str, digest: &str, signed: &[&str], parameters: &str) -> String {
     use std::process::Command;
     let script = "printf %s \"$1\" | openssl dgst -r -\"$2\" -hmac \"$3\"";
     let message = signed.join("\n");
     let output = Command::new("sh")
-        .args(["-ec", script, "sh", &message, digest, TEMP_URL_KEY])
+        .args(["-ec", script, "sh", &message, digest, key])
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
