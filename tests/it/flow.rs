@@ -8,6 +8,7 @@
     reason = "helpers of tests, which the lints do not recognise outside of test functions"
 )]
 
+mod image_lease;
 mod partition_image;
 
 use flowrun::clock;

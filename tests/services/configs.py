@@ -68,6 +68,8 @@ use = egg:swift#tempurl
 use = egg:swift#tempauth
 user_test_tester = testing .admin
 user_test_reader = reading
+# Its tokens are taken away; the others' are not.
+user_test_faulty = failing .admin
 [filter:authtoken]
 paste.filter_factory = keystonemiddleware.auth_token:filter_factory
 {authtoken}
