@@ -38,6 +38,8 @@ pub fn client(trust: &Trust, request_timeout: Duration) -> Result<Client> {
         .user_agent(concat!("flowrun/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(15))
         .timeout(request_timeout)
+        // The 30 s of reqwest end uploads that a busy service takes late.
+        .tcp_user_timeout(Duration::from_secs(120))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .tls_backend_preconfigured(trust.tls()?)

@@ -190,9 +190,9 @@ auth_address = {keystone_url}
 '''
 
 
-def write_keystone(directory):
+def write_keystone(directory, token_life=TOKEN_LIFE):
     put(directory, 'keystone/keystone.conf', KEYSTONE,
-        dict(directory=directory, token_life=TOKEN_LIFE))
+        dict(directory=directory, token_life=token_life))
 
 
 def write_glance(directory, keystone_url):

@@ -42,10 +42,10 @@ async fn call(dir: &Path, primitive: &str, arguments: Value) -> Output {
 }
 
 /// A file of a medium, read by isoinfo.
-fn on_medium(iso: &str, path: &str) -> Vec<u8> {
-    let output = Command::new("isoinfo")
-        .args(["-R", "-i", iso, "-x", path])
-        .output();
+fn on_medium(iso: &Path, path: &str) -> Vec<u8> {
+    let mut command = Command::new("isoinfo");
+    command.args(["-R", "-i"]).arg(iso).args(["-x", path]);
+    let output = command.output();
     output
         .expect("isoinfo is needed; tests/run.sh installs it")
         .stdout
@@ -132,9 +132,9 @@ async fn kernel_and_ramdisk_come_from_wherever_they_are() {
         2 + 2,
         "each once, and a cut and a 503"
     );
-    let iso = built[0]["path"].as_str().unwrap();
-    assert!(on_medium(iso, "/vmlinuz") == kernel);
-    assert!(on_medium(iso, "/initrd") == ramdisk);
+    let iso = dir.path().join(built[0]["path"].as_str().unwrap());
+    assert!(on_medium(&iso, "/vmlinuz") == kernel);
+    assert!(on_medium(&iso, "/initrd") == ramdisk);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use crate::objectstore::site::pattern;
 use bytes::Bytes;
 use flowrun::error::{Error, Kind};
 use flowrun::http::{self, Trust};
-use flowrun::openstack::glance::Image;
+use flowrun::openstack::glance::{Glance, Image};
 use flowrun::openstack::keystone::{Login, Named};
 use flowrun::openstack::swift::{Body, Swift, UploadOptions};
 use flowrun::secret::Secret;
@@ -36,9 +36,12 @@ const OPS: [Op; 7] = [
     Op::ImageData,
 ];
 
-/// The services, an object in both Swifts, and an image.
+/// The services, an object in both Swifts, an image, and clients that have logged in.
 struct Scene {
     cloud: Cloud,
+    tempauth: Swift,
+    swift: Swift,
+    glance: Glance,
     container: String,
     dir: tempfile::TempDir,
     image: Image,
@@ -60,18 +63,22 @@ impl Scene {
         let cloud = Cloud::new().await;
         let dir = tempfile::tempdir().unwrap();
         let container = unique(&dir);
-        for swift in [client(cloud.swift(cloud.user())), tester(&cloud)] {
-            swift
-                .upload(&container, "o", small(), create())
-                .await
-                .unwrap();
+        let user = cloud.user();
+        let (swift, tempauth) = (client(cloud.swift(user.clone())), tester(&cloud));
+        for swift in [&swift, &tempauth] {
+            let upload = swift.upload(&container, "o", small(), create());
+            upload.await.unwrap();
         }
         let id = services()
             .upload_image("file", json!({}), pattern(10_000))
             .await;
-        let image = cloud.glance(cloud.user()).image(&id).await.unwrap();
+        let glance = cloud.glance(user);
+        let image = glance.image(&id).await.unwrap();
         Self {
             cloud,
+            tempauth,
+            swift,
+            glance,
             container,
             dir,
             image,
@@ -93,32 +100,19 @@ impl Scene {
     }
 
     async fn ask(&self, op: Op) -> Result<(), Error> {
-        let keystone = self.cloud.user();
         let (c, to) = (&self.container, self.dir.path().join("got"));
-        let options = UploadOptions::default;
+        let options = UploadOptions::default();
         match op {
-            Op::LogIn => keystone.token().await.map(drop),
+            Op::LogIn => self.cloud.user().token().await.map(drop),
             Op::TempauthLogIn => tester(&self.cloud).head(c, "o").await.map(drop),
             Op::TempauthUpload => {
-                let swift = tester(&self.cloud);
-                swift.upload(c, "o", small(), options()).await.map(drop)
+                let upload = self.tempauth.upload(c, "o", small(), options);
+                upload.await.map(drop)
             }
-            Op::Upload => {
-                let swift = client(self.cloud.swift(keystone));
-                swift.upload(c, "o", small(), options()).await.map(drop)
-            }
-            Op::Download => {
-                let swift = client(self.cloud.swift(keystone));
-                swift.download(c, "o", &to).await.map(drop)
-            }
-            Op::Image => {
-                let glance = self.cloud.glance(keystone);
-                glance.image(&self.image.id).await.map(drop)
-            }
-            Op::ImageData => {
-                let glance = self.cloud.glance(keystone);
-                glance.download(&self.image, &to).await.map(drop)
-            }
+            Op::Upload => self.swift.upload(c, "o", small(), options).await.map(drop),
+            Op::Download => self.swift.download(c, "o", &to).await.map(drop),
+            Op::Image => self.glance.image(&self.image.id).await.map(drop),
+            Op::ImageData => self.glance.download(&self.image, &to).await.map(drop),
         }
     }
 }
@@ -298,6 +292,7 @@ async fn what_the_real_services_refuse_is_told_in_their_words() {
         told(error.unwrap_err(), Kind::Limit, 413, "exceeds quota");
         assert_eq!(swift.head(&quota, "o").await.unwrap(), None);
     }
-    let missing = tester(cloud).upload("none", "o", small(), UploadOptions::default());
+    let swift = tester(cloud);
+    let missing = swift.upload("none", "o", small(), UploadOptions::default());
     told(missing.await.unwrap_err(), Kind::NotFound, 404, "404");
 }

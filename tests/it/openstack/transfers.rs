@@ -201,7 +201,8 @@ async fn an_image_comes_whole_or_not_at_all() {
     let cloud = Cloud::new().await;
     let glance = cloud.glance(cloud.user());
     let data = pattern(3_000_000);
-    for store in ["file", "swift"] {
+    // Out of its Swift store Glance gives no part: it is begun again.
+    for (store, parts) in [("file", 3), ("swift", 2)] {
         let id = services()
             .upload_image(store, json!({}), data.clone())
             .await;
@@ -220,7 +221,7 @@ async fn an_image_comes_whole_or_not_at_all() {
         let resumed = heads.iter().filter(|head| head.contains("range: bytes="));
         assert_eq!(
             (heads.len(), resumed.count()),
-            (4, 3),
+            (4, parts),
             "{store}: {heads:#?}"
         );
 
