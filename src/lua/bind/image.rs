@@ -260,32 +260,34 @@ fn iso(registry: &mut Registry, site: &Arc<Site>) {
         )
         .run(move |call| {
             let site = site.clone();
-            async move {
-                let args: MakeIso = call.decode()?;
-                let store = site.artifacts()?;
-                let loaders = loaders(args.boot, &site.config().boot_loaders)?;
-                let kernel_params = command_line(&args.kernel_params, args.root_uuid.as_deref())?;
-                // Both are held until they are on the medium.
-                let kernel = site
-                    .image(&args.kernel, args.kernel_checksum.as_deref())
-                    .await?;
-                let ramdisk = site
-                    .image(&args.ramdisk, args.ramdisk_checksum.as_deref())
-                    .await?;
-                let spec = IsoSpec {
-                    volume_id: args.volume_id,
-                    kernel: Source::File(kernel.path.clone()),
-                    ramdisk: Source::File(ramdisk.path.clone()),
-                    kernel_params,
-                    isolinux: loaders.0,
-                    grub: loaders.1,
-                    files: Vec::new(),
-                };
-                let built = blocking(move || store.put(|out| Iso::plan(&spec)?.write(out))).await?;
-                Reply::of(&built)
-            }
+            async move { do_make_iso(&site, &call).await }
         }),
     );
+}
+
+async fn do_make_iso(site: &Site, call: &Call) -> Result<Reply> {
+    let args: MakeIso = call.decode()?;
+    let store = site.artifacts()?;
+    let loaders = loaders(&args.boot, &site.config().boot_loaders)?;
+    let kernel_params = command_line(&args.kernel_params, args.root_uuid.as_deref())?;
+    // Both are held until they are on the medium.
+    let kernel = site
+        .image(&args.kernel, args.kernel_checksum.as_deref())
+        .await?;
+    let ramdisk = site
+        .image(&args.ramdisk, args.ramdisk_checksum.as_deref())
+        .await?;
+    let spec = IsoSpec {
+        volume_id: args.volume_id,
+        kernel: Source::File(kernel.path.clone()),
+        ramdisk: Source::File(ramdisk.path.clone()),
+        kernel_params,
+        isolinux: loaders.0,
+        grub: loaders.1,
+        files: Vec::new(),
+    };
+    let built = blocking(move || store.put(|out| Iso::plan(&spec)?.write(out))).await?;
+    Reply::of(&built)
 }
 
 fn command_line(kernel_params: &str, root_uuid: Option<&str>) -> Result<String> {
@@ -299,7 +301,7 @@ fn command_line(kernel_params: &str, root_uuid: Option<&str>) -> Result<String> 
     Ok(format!("root=UUID={uuid} {kernel_params}"))
 }
 
-fn loaders(boot: Boot, section: &BootLoadersSection) -> Result<(Option<Isolinux>, Option<Grub>)> {
+fn loaders(boot: &Boot, section: &BootLoadersSection) -> Result<(Option<Isolinux>, Option<Grub>)> {
     Ok(match boot {
         Boot::Bios => (Some(isolinux(section)?), None),
         Boot::Uefi => (None, Some(grub(section)?)),
@@ -481,13 +483,13 @@ mod tests {
             (Boot::Uefi, Some(missing("shim")), "grub-efi-amd64-signed"),
         ] {
             loaders.shim = shim;
-            let error = super::loaders(boot, &loaders).unwrap_err();
+            let error = super::loaders(&boot, &loaders).unwrap_err();
             assert_eq!(error.kind(), Kind::NotFound);
             assert!(error.advice().unwrap().contains(package), "{error:?}");
         }
         std::fs::write(&loaders.grub, "efi").unwrap();
         loaders.shim = None;
-        let (isolinux, grub) = super::loaders(Boot::Uefi, &loaders).unwrap();
+        let (isolinux, grub) = super::loaders(&Boot::Uefi, &loaders).unwrap();
         assert!(grub.is_some() && isolinux.is_none());
     }
 

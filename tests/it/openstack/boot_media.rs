@@ -55,6 +55,24 @@ fn sha256(data: &[u8]) -> String {
     hex::encode(Sha256::digest(data))
 }
 
+/// Uploads `vmlinuz` into a container, and signs a URL for it.
+async fn kernel_in_swift(cloud: &Cloud, container: &str, kernel: &[u8]) -> Secret {
+    let swift = client(SwiftOptions {
+        temp_url_key: Some(Secret::new("a key of ours")),
+        set_temp_url_key: Some(KeyOwner::Container),
+        ..cloud.swift(cloud.user())
+    });
+    let options = UploadOptions {
+        create_container: true,
+        ..UploadOptions::default()
+    };
+    let body = Body::Bytes(kernel.to_vec().into());
+    let upload = swift.upload(container, "vmlinuz", body, options);
+    upload.await.unwrap();
+    let url = swift.temp_url(container, "vmlinuz", TempUrlOptions::default());
+    url.await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kernel_and_ramdisk_come_from_wherever_they_are() {
     let cloud = Cloud::new().await;
@@ -81,22 +99,8 @@ async fn kernel_and_ramdisk_come_from_wherever_they_are() {
         (&json!(kernel_id), &json!(ramdisk_id))
     );
 
-    let swift = client(SwiftOptions {
-        temp_url_key: Some(Secret::new("a key of ours")),
-        set_temp_url_key: Some(KeyOwner::Container),
-        ..cloud.swift(cloud.user())
-    });
-    let options = UploadOptions {
-        create_container: true,
-        ..UploadOptions::default()
-    };
     let c = unique(&dir);
-    let body = Body::Bytes(kernel.clone().into());
-    swift.upload(&c, "vmlinuz", body, options).await.unwrap();
-    let url = swift
-        .temp_url(&c, "vmlinuz", TempUrlOptions::default())
-        .await
-        .unwrap();
+    let url = kernel_in_swift(&cloud, &c, &kernel).await;
     let path = dir.path().join("initrd");
     std::fs::write(&path, &ramdisk).unwrap();
     let (path, sums) = (
@@ -191,6 +195,6 @@ async fn what_is_not_the_kernel_that_was_meant_is_not_put_on_a_medium() {
             .into_iter()
             .filter(|file| file.to_string_lossy().contains("artifacts"))
             .collect();
-        assert_eq!(artifacts, [PathBuf::new(); 0]);
+        assert!(artifacts.is_empty(), "{artifacts:?}");
     }
 }
