@@ -432,7 +432,7 @@ async fn do_fetch(site: &Site, call: &Call) -> Result<Reply> {
 /// Keeps an image from being evicted until the run ends.
 fn keep(call: &Call, lease: Lease) {
     let name = format!("image {}", lease.path.display());
-    call.run.share(&name, Arc::new(InUse(lease)));
+    call.run.share(&name, || Arc::new(InUse(lease)));
 }
 
 /// Whether a resumed run still has the image that it fetched before.
