@@ -63,6 +63,9 @@ pub trait Primitive: Send + Sync {
     fn recorded(&self) -> bool;
     /// Does it.
     fn execute(&self, call: Call) -> BoxFuture<'static, Result<Reply>>;
+    /// Whether what an earlier process recorded as the result still holds; takes up again what
+    /// keeps it so. If not, the call is executed again.
+    fn still_holds(&self, call: Call, result: Value) -> BoxFuture<'static, bool>;
     /// Finds out whether an earlier execution with these arguments took effect.
     fn probe(&self, call: Call) -> BoxFuture<'static, Result<Probe>>;
 }

@@ -85,7 +85,7 @@ impl Run {
         if let Some(entry) = &earlier {
             self.same_path(entry, &request, &args_hash)?;
             match entry.state {
-                EntryState::Ok if self.still_holds(primitive.as_ref(), entry) => {
+                EntryState::Ok if self.still_holds(&primitive, &request, entry).await => {
                     return Ok(entry.result.clone().unwrap_or(Value::Null));
                 }
                 EntryState::Failed => return Err(recorded_error(entry)),
@@ -112,15 +112,7 @@ impl Run {
                     .await,
             )?;
         }
-        let call = Call {
-            run: self.clone(),
-            key: request.key.clone(),
-            name: request.name.clone(),
-            args: request.args.clone(),
-            began_ms: entry.t0_ms,
-            attempt: entry.attempt,
-            deadline_ms: self.deadline_of(&request, &entry),
-        };
+        let call = self.call_of(&request, &entry);
         let in_doubt = entry.attempt > 1 && class == Class::EffectProbe;
         let work = async {
             if in_doubt && let Probe::Done(reply) = primitive.probe(call.clone()).await? {
@@ -222,11 +214,32 @@ impl Run {
         Err(self.fatal.get_or_init(|| error).clone())
     }
 
-    /// A recorded artifact may be gone from the disk; then the call builds it again.
-    fn still_holds(&self, primitive: &dyn Primitive, entry: &Entry) -> bool {
-        let path = || entry.result.as_ref()?.get("path")?.as_str();
-        primitive.class() != Class::Pure
-            || path().is_none_or(|path| std::path::Path::new(path).exists())
+    /// A recorded artifact or image may be gone from the disk; then the call brings it again,
+    /// unless nothing may begin any more: who unwinds needs the path of the flow, not the file.
+    async fn still_holds(
+        self: &Arc<Self>,
+        primitive: &Arc<dyn Primitive>,
+        request: &CallRequest,
+        entry: &Entry,
+    ) -> bool {
+        if self.may_begin(request).is_err() {
+            return true;
+        }
+        let call = self.call_of(request, entry);
+        let result = entry.result.clone().unwrap_or(Value::Null);
+        primitive.still_holds(call, result).await
+    }
+
+    fn call_of(self: &Arc<Self>, request: &CallRequest, entry: &Entry) -> Call {
+        Call {
+            run: self.clone(),
+            key: request.key.clone(),
+            name: request.name.clone(),
+            args: request.args.clone(),
+            began_ms: entry.t0_ms,
+            attempt: entry.attempt,
+            deadline_ms: self.deadline_of(request, entry),
+        }
     }
 
     /// What forbids a call that the journal does not answer.

@@ -130,6 +130,12 @@ where
                 tries.pause(doing, changed.retryable(true)).await?;
                 continue;
             }
+            // Glance, of an image in its Swift store: it cannot begin in the middle.
+            StatusCode::BAD_REQUEST if part.bytes > 0 => {
+                etag = None;
+                part.restart().map_err(name)?;
+                continue;
+            }
             _ => return Err(name(refused(response).await)),
         }
         etag = self::etag(&headers);

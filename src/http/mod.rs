@@ -5,14 +5,16 @@ mod certificate;
 pub(crate) mod download;
 pub(crate) mod legacy_tls;
 pub mod server;
+pub(crate) mod status;
 pub mod tls;
 mod trust;
 
 pub use certificate::{Certificate, Fingerprint};
+pub use status::kind_of_status;
 pub use trust::Trust;
 
 use crate::error::{Error, Kind, Result};
-use reqwest::{Client, StatusCode};
+use reqwest::Client;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -36,6 +38,8 @@ pub fn client(trust: &Trust, request_timeout: Duration) -> Result<Client> {
         .user_agent(concat!("flowrun/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(15))
         .timeout(request_timeout)
+        // The 30 s of reqwest end uploads that a busy service takes late.
+        .tcp_user_timeout(Duration::from_secs(120))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .tls_backend_preconfigured(trust.tls()?)
@@ -63,21 +67,5 @@ pub fn no_answer(error: reqwest::Error) -> Error {
     match error.is_connect() && kind == Kind::Unreachable {
         true => named.hint("check address, port and firewall"),
         false => named,
-    }
-}
-
-/// The kind that an unexpected HTTP status stands for.
-#[must_use]
-pub fn kind_of_status(status: StatusCode) -> Kind {
-    match status.as_u16() {
-        401 | 403 => Kind::Auth,
-        404 | 410 => Kind::NotFound,
-        409 | 412 => Kind::Conflict,
-        408 | 504 => Kind::Timeout,
-        413 | 429 | 507 => Kind::Limit,
-        405 | 501 => Kind::Unsupported,
-        400..=499 => Kind::Refused,
-        502 | 503 => Kind::Unreachable,
-        _ => Kind::Protocol,
     }
 }

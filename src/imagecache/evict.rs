@@ -48,6 +48,30 @@ impl ImageCache {
         }
     }
 
+    /// Removes what processes left that died while they fetched; `own` is being fetched now.
+    pub(super) fn sweep(&self, own: &str) -> Result<()> {
+        let failed = |e: std::io::Error| Error::io(&self.folder, "read the image cache", &e);
+        for file in std::fs::read_dir(&self.folder).map_err(failed)? {
+            let path = file.map_err(failed)?.path();
+            let (Some(key), Some(what)) = (path.file_stem(), path.extension()) else {
+                continue;
+            };
+            let key = key.to_string_lossy();
+            if key != own && (what == "parts" || what == "image") && self.entry(&key).is_none() {
+                let Ok(lock) = self.lock_file(&key) else {
+                    continue;
+                };
+                // Whoever fetches has the lock.
+                if lock.try_lock().is_ok() && self.is_current(&key, &lock) {
+                    tracing::info!(%key, "removed what a dead process left in the image cache");
+                    self.remove(&key);
+                    drop(std::fs::remove_file(self.path(&key, "lock")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Removes an image unless somebody uses it; says whether it is gone.
     fn evict(&self, listed: &Listed) -> bool {
         let key = &listed.entry.key;

@@ -1,10 +1,11 @@
-//! Where images come from: Glance, a web server, a file of this machine.
+//! Where images come from: Glance, Swift, a web server, a file of this machine.
 
 use super::{Identity, ImageCache, Lease, http};
 use crate::error::{Error, Kind, Result};
 use crate::http::Trust;
 use crate::image::checksum::Checksum;
 use crate::openstack::glance::{Glance, Image};
+use crate::openstack::swift::Swift;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +14,13 @@ use std::sync::Arc;
 pub enum Origin {
     /// An image of Glance, by id or name.
     Glance(String),
+    /// An object of Swift.
+    Swift {
+        /// Its container.
+        container: String,
+        /// Its name.
+        object: String,
+    },
     /// `http(s)://…`
     Http(String),
     /// A file, which is used where it is.
@@ -25,17 +33,33 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Reads `glance:<id>`, `glance://<id or name>`, a bare id, `http(s)://…`, `file://…` or a
-    /// path.
+    /// Reads `glance:<id>`, `glance://<id or name>`, a bare id, `swift:<container>/<object>`,
+    /// `http(s)://…`, `file://…` or a path.
     ///
     /// # Errors
-    /// `unsupported` for another scheme.
+    /// `unsupported` for another scheme; `invalid` if Swift's container or object is missing.
     pub fn parse(text: &str) -> Result<Self> {
         if uuid::Uuid::parse_str(text).is_ok() {
             return Ok(Self::Glance(text.to_owned()));
         }
         if let Some(image) = text.strip_prefix("glance:") {
             return Ok(Self::Glance(image.trim_start_matches("//").to_owned()));
+        }
+        if let Some(place) = text.strip_prefix("swift:") {
+            let place = place.trim_start_matches('/').split_once('/');
+            let (container, object) = place
+                .filter(|(container, object)| !container.is_empty() && !object.is_empty())
+                .ok_or_else(|| {
+                    Error::new(
+                        Kind::Invalid,
+                        "an image in Swift is swift:<container>/<object>",
+                    )
+                    .target(text)
+                })?;
+            return Ok(Self::Swift {
+                container: container.to_owned(),
+                object: object.to_owned(),
+            });
         }
         let (scheme, path) = match text.split_once("://") {
             Some(parts) => parts,
@@ -52,7 +76,9 @@ impl Origin {
                 format!("images are not fetched by {scheme}"),
             )
             .target(text)
-            .hint("give glance://<id>, http(s)://…, file://… or a path")),
+            .hint(
+                "give glance://<id>, swift:<container>/<object>, http(s)://…, file://… or a path",
+            )),
         }
     }
 }
@@ -75,6 +101,8 @@ pub struct Fetched {
 pub struct Sources {
     /// If one is configured.
     pub glance: Option<Arc<Glance>>,
+    /// If an object store is configured.
+    pub swift: Option<Arc<Swift>>,
     /// For web servers.
     pub trust: Trust,
 }
@@ -99,6 +127,14 @@ impl ImageCache {
                         .hint("add [keystone] to flowrun.toml, or give a file or URL")
                 })?;
                 self.of_glance(glance, &name, checksum).await
+            }
+            Origin::Swift { container, object } => {
+                let swift = sources.swift.as_ref().ok_or_else(|| {
+                    Error::new(Kind::Invalid, "no object store is configured")
+                        .target(format!("{container}/{object}"))
+                        .hint("add [keystone] or [swift] to flowrun.toml")
+                })?;
+                self.of_swift(swift, &container, &object, checksum).await
             }
             Origin::Http(url) => {
                 let checksum = checksum.ok_or_else(|| no_checksum(&url))?;
@@ -145,6 +181,59 @@ impl ImageCache {
         })
     }
 
+    /// The ETag names the version; it is compared too, unless the object is made of segments.
+    async fn of_swift(
+        &self,
+        swift: &Swift,
+        container: &str,
+        object: &str,
+        given: Option<Checksum>,
+    ) -> Result<Fetched> {
+        let source = format!("swift:{container}/{object}");
+        let info = swift.head(container, object).await?.ok_or_else(|| {
+            Error::new(Kind::NotFound, "there is no such object")
+                .target(&source)
+                .hint("`swift.list` tells what the container holds")
+        })?;
+        let checksum = match given {
+            Some(given) => given,
+            None if info.segmented => {
+                return Err(
+                    Error::new(Kind::Invalid, "an object of segments needs a checksum")
+                        .target(&source)
+                        .hint("give its SHA-256 or SHA-512: Swift knows no hash of the whole"),
+                );
+            }
+            None => {
+                Checksum::parse(&format!("md5:{}", info.etag)).map_err(|e| e.target(&source))?
+            }
+        };
+        let identity = Identity {
+            source,
+            version: format!("{checksum} {}", info.etag),
+            bytes: Some(info.bytes),
+        };
+        let lease = self
+            .get(&identity, async |to| {
+                let bytes = swift.download(container, object, to).await?.bytes;
+                let (checksum, to) = (checksum.clone(), to.to_owned());
+                checked(
+                    checksum,
+                    to,
+                    "the object is not what it should be: upload it again",
+                )
+                .await?;
+                Ok(bytes)
+            })
+            .await?;
+        Ok(Fetched {
+            path: lease.path.clone(),
+            checksum: Some(checksum),
+            record: None,
+            lease: Some(lease),
+        })
+    }
+
     async fn of_web(&self, trust: &Trust, url: &str, checksum: Checksum) -> Result<Fetched> {
         let client = http::Web::new(trust)?;
         let shown = http::shown(url);
@@ -171,26 +260,28 @@ impl ImageCache {
 }
 
 async fn of_file(path: PathBuf, checksum: Option<Checksum>) -> Result<Fetched> {
-    let checked = tokio::task::spawn_blocking(move || {
-        if let Some(checksum) = &checksum {
-            checksum
-                .check_file(&path)
-                .map_err(|e| e.hint("fetch the image again, or correct image_checksum"))?;
-        }
-        Ok(Fetched {
-            path,
-            checksum,
-            record: None,
-            lease: None,
-        })
-    });
-    checked
+    if let Some(checksum) = &checksum {
+        let hint = "fetch the image again, or correct its checksum";
+        checked(checksum.clone(), path.clone(), hint).await?;
+    }
+    Ok(Fetched {
+        path,
+        checksum,
+        record: None,
+        lease: None,
+    })
+}
+
+async fn checked(checksum: Checksum, path: PathBuf, hint: &'static str) -> Result<()> {
+    let checked = tokio::task::spawn_blocking(move || checksum.check_file(&path));
+    let checked = checked
         .await
-        .map_err(|e| Error::new(Kind::Internal, "the check of an image broke").caused_by(&e))?
+        .map_err(|e| Error::new(Kind::Internal, "the check of an image broke").caused_by(&e))?;
+    checked.map_err(|e| e.hint(hint))
 }
 
 fn no_checksum(target: &str) -> Error {
     Error::new(Kind::Invalid, "an image by URL needs a checksum")
         .target(http::shown(target))
-        .hint("give image_checksum: its SHA-256 or SHA-512")
+        .hint("give its SHA-256 or SHA-512, for an OS image as image_checksum")
 }

@@ -4,8 +4,10 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Result};
 use crate::http::attempt::{Doing, Tries};
 use crate::http::download::{LONG, Pace, download};
-use crate::http::{self, Trust, kind_of_status};
+use crate::http::status::{advised, judged, later, server_seconds};
+use crate::http::{self, Trust};
 use crate::image::checksum::Checksum;
+use crate::openstack::temp_url;
 use reqwest::header::{CONTENT_LENGTH, IF_RANGE, RANGE};
 use reqwest::{Client, Response};
 use std::path::Path;
@@ -52,7 +54,7 @@ impl Web {
             PACE,
             (doing, Tries::new(RETRIES)),
             |wanted| self.ask(doing, url, wanted.from, wanted.etag),
-            |response| async move { refused(&response) },
+            |response| async move { refused(url, &response) },
         )
         .await?;
         checksum.compare(&received.hash).map_err(|e| {
@@ -81,7 +83,7 @@ impl Web {
                     .header(IF_RANGE, format!("\"{etag}\""));
             }
             let error = match PACE.begin(request.send()).await {
-                Ok(answer) if answer.status().is_server_error() => refused(&answer),
+                Ok(answer) if later(answer.status()) => refused(url, &answer),
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -90,18 +92,20 @@ impl Web {
     }
 }
 
-fn refused(response: &Response) -> Error {
-    let status = response.status();
-    let error = Error::new(
-        kind_of_status(status),
-        format!("the server answered {status}"),
-    )
-    .retryable(status.is_server_error())
-    .detail("status", status.as_u16());
-    if status.is_redirection() {
-        return error.hint("give the address that it points to");
-    }
-    error
+fn refused(url: &str, response: &Response) -> Error {
+    let (status, headers) = (response.status(), response.headers());
+    let error = judged(format!("the server answered {status}"), status, headers);
+    let error = match (
+        status.as_u16(),
+        temp_url::why_refused(url, server_seconds(headers)),
+    ) {
+        (401 | 403, Some(why)) => error.hint(why),
+        (401, None) => error.hint("images are fetched without credentials: allow this host there"),
+        (404 | 410, _) => error.hint("look whether the address is right and the image still there"),
+        (300..=399, _) => error.hint("give the address that it points to"),
+        _ => error,
+    };
+    advised(error, status)
 }
 
 /// A URL without what may be secret: user, password and query.

@@ -4,8 +4,8 @@
 //! An entry is `<key>.image` with `<key>.json` beside it, which is written last: what a crash
 //! leaves without it does not exist. The key is a hash over the source and its version, so a
 //! changed image is another entry. `<key>.lock` is held shared by who uses the image and alone by
-//! who fetches or evicts it; the kernel ends the locks of a process that dies. Its time of change
-//! is when the image was last used.
+//! who fetches or evicts it; the kernel ends the locks of a process that dies, and a resumed run
+//! takes its own again. Its time of change is when the image was last used.
 
 mod evict;
 mod fetch;
@@ -48,7 +48,7 @@ pub struct ImageCache {
 /// What identifies an image, and what is known before it is here.
 #[derive(Debug, Clone)]
 struct Identity {
-    /// `glance:<id>`, or an URL.
+    /// `glance:<id>`, `swift:<container>/<object>`, or a URL.
     source: String,
     /// Hash and time of change.
     version: String,
@@ -60,7 +60,7 @@ struct Identity {
 pub struct Entry {
     /// Names its files.
     pub key: String,
-    /// `glance:<id>`, or an URL.
+    /// `glance:<id>`, `swift:<container>/<object>`, or a URL.
     pub source: String,
     /// Its hash, and when it changed where that is known.
     pub version: String,
@@ -89,6 +89,17 @@ pub struct Lease {
     /// The image.
     pub path: PathBuf,
     _lock: File,
+}
+
+/// What became of an image that an earlier process held.
+#[derive(Debug)]
+pub enum Held {
+    /// It is here and stays.
+    Again(Lease),
+    /// It was evicted, or is being fetched.
+    Gone,
+    /// It never was of this cache.
+    Elsewhere,
 }
 
 impl ImageCache {
@@ -201,6 +212,21 @@ impl ImageCache {
         }))
     }
 
+    /// Holds an image again that an earlier process of a run held, by its path.
+    ///
+    /// # Errors
+    /// `io` if its lock cannot be opened.
+    pub fn hold_again(&self, path: &Path) -> Result<Held> {
+        let key = path.file_stem().map(|stem| stem.to_string_lossy());
+        match key {
+            Some(key) if path == self.path(&key, "image") => {
+                let lease = self.lease(&key)?;
+                Ok(lease.map_or(Held::Gone, Held::Again))
+            }
+            _ => Ok(Held::Elsewhere),
+        }
+    }
+
     /// The image from here, or as `fetch` brings it to a path: verified, or not at all.
     async fn get(
         &self,
@@ -251,6 +277,7 @@ impl ImageCache {
     ) -> Result<()> {
         let parts = self.path(key, "parts");
         self.remove(key);
+        self.sweep(key)?;
         self.make_room(identity)?;
         std::fs::create_dir(&parts).map_err(|e| Error::io(&parts, "create", &e))?;
         let part = parts.join("image");

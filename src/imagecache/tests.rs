@@ -85,6 +85,44 @@ async fn what_failed_or_died_is_not_there_and_comes_again() {
 }
 
 #[tokio::test]
+async fn what_the_dead_left_goes_with_the_next_download() {
+    let (_dir, cache) = cache(1 << 20, DAY);
+    let [half, unnamed, fetching] = ["half", "unnamed", "fetching"].map(|n| identity(n, 4).key());
+    for key in [&half, &fetching] {
+        std::fs::create_dir(cache.path(key, "parts")).unwrap();
+        std::fs::write(cache.path(key, "parts").join("image"), "ha").unwrap();
+    }
+    std::fs::write(cache.path(&unnamed, "image"), "half").unwrap();
+    let alive = cache.lock_file(&fetching).unwrap();
+    alive.lock().unwrap();
+    drop(get(&cache, "a", 4).await.unwrap());
+    let there = |key, what| cache.path(key, what).exists();
+    assert!(!there(&half, "parts") && !there(&half, "lock") && !there(&unnamed, "image"));
+    assert!(there(&fetching, "parts"), "somebody fetches it now");
+    assert_eq!(sources(&cache), ["a@1"]);
+}
+
+#[tokio::test]
+async fn a_resumed_run_holds_its_image_again() {
+    let (_dir, cache) = cache(500, DAY);
+    let path = get(&cache, "a", 400).await.unwrap().path.clone();
+    let Held::Again(lease) = cache.hold_again(&path).unwrap() else {
+        panic!("it is there");
+    };
+    drop(get(&cache, "b", 400).await.unwrap());
+    assert_eq!(
+        sources(&cache),
+        ["a@1", "b@1"],
+        "over the limit, but in use"
+    );
+    drop(lease);
+    drop(get(&cache, "c", 400).await.unwrap());
+    assert!(matches!(cache.hold_again(&path).unwrap(), Held::Gone));
+    let elsewhere = cache.hold_again(Path::new("/srv/images/a.image")).unwrap();
+    assert!(matches!(elsewhere, Held::Elsewhere));
+}
+
+#[tokio::test]
 async fn a_changed_image_replaces_the_old_one_unless_that_is_in_use() {
     let (_dir, cache) = cache(1 << 20, DAY);
     let old = get(&cache, "a@1", 4).await.unwrap();
@@ -130,6 +168,10 @@ async fn what_does_not_fit_on_the_disk_is_not_begun() {
 #[test]
 fn sources_are_told_apart() {
     let id = "1be26c0b-03f2-4d2e-ae87-c02d7f33c781";
+    let swift = Origin::Swift {
+        container: "c".into(),
+        object: "a/b".into(),
+    };
     for (text, origin) in [
         (id.to_owned(), Origin::Glance(id.into())),
         (format!("glance:{id}"), Origin::Glance(id.into())),
@@ -138,6 +180,8 @@ fn sources_are_told_apart() {
             Origin::Glance("debian 12".into()),
         ),
         ("https://h/x".to_owned(), Origin::Http("https://h/x".into())),
+        ("swift:c/a/b".to_owned(), swift.clone()),
+        ("swift://c/a/b".to_owned(), swift),
     ] {
         assert_eq!(Origin::parse(&text).unwrap(), origin);
     }
@@ -150,10 +194,13 @@ fn sources_are_told_apart() {
         (file("file:///a b"), file("/a b")),
         (expected(true), expected(false))
     );
-    assert_eq!(
-        Origin::parse("ftp://h/x").unwrap_err().kind(),
-        Kind::Unsupported
-    );
+    for (text, kind) in [
+        ("ftp://h/x", Kind::Unsupported),
+        ("swift:object", Kind::Invalid),
+        ("swift://c/", Kind::Invalid),
+    ] {
+        assert_eq!(Origin::parse(text).unwrap_err().kind(), kind, "{text}");
+    }
     assert_eq!(
         http::shown("https://u:hunter2@h/p/x.img?sig=hunter2"),
         "https://h/p/x.img"

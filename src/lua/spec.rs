@@ -72,6 +72,7 @@ pub struct Param {
 }
 
 type Execute = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Reply>> + Send + Sync>;
+type Holds = Arc<dyn Fn(Call, Value) -> BoxFuture<'static, bool> + Send + Sync>;
 type ProbeFn = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Probe>> + Send + Sync>;
 
 /// A primitive's declaration.
@@ -101,6 +102,7 @@ pub struct FnSpec {
     pub recorded: bool,
     execute: Execute,
     probe: Option<ProbeFn>,
+    holds: Option<Holds>,
 }
 
 impl fmt::Debug for FnSpec {
@@ -141,6 +143,7 @@ impl FnSpec {
             recorded: true,
             execute: missing,
             probe: None,
+            holds: None,
         }
     }
 
@@ -244,6 +247,17 @@ impl FnSpec {
         F: Future<Output = Result<Probe>> + Send + 'static,
     {
         self.probe = Some(Arc::new(move |call| Box::pin(probe(call))));
+        self
+    }
+
+    /// Gives the function that takes up what a recorded result needs in a resumed run, and says
+    /// whether the result holds.
+    #[must_use]
+    pub fn holds<F>(mut self, holds: impl Fn(Call, Value) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        self.holds = Some(Arc::new(move |call, result| Box::pin(holds(call, result))));
         self
     }
 
@@ -383,6 +397,17 @@ impl Primitive for FnSpec {
 
     fn execute(&self, call: Call) -> BoxFuture<'static, Result<Reply>> {
         (self.execute)(call)
+    }
+
+    /// An artifact has to be there; anything else holds unless its primitive knows better.
+    fn still_holds(&self, call: Call, result: Value) -> BoxFuture<'static, bool> {
+        if let Some(holds) = &self.holds {
+            return holds(call, result);
+        }
+        let path = result.get("path").and_then(Value::as_str);
+        let path = path.filter(|_| self.class == Class::Pure);
+        let there = path.is_none_or(|path| std::path::Path::new(path).exists());
+        Box::pin(std::future::ready(there))
     }
 
     fn probe(&self, call: Call) -> BoxFuture<'static, Result<Probe>> {

@@ -1,8 +1,11 @@
 //! Answers that are not what was hoped for, and bodies that are read whole.
 
 use crate::error::{Error, Kind, Result};
-use crate::http;
-use reqwest::{Response, StatusCode};
+use crate::http::{
+    self,
+    status::{advised, judged},
+};
+use reqwest::Response;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
@@ -15,20 +18,20 @@ const JSON: usize = 16 << 20;
 /// An error's body is not worth waiting for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether the answer means "not now": asking again may help and cannot harm.
-pub(super) fn later(status: StatusCode) -> bool {
-    matches!(
-        status.as_u16(),
-        408 | 429 | 498 | 499 | 500 | 502 | 503 | 504
-    )
-}
+/// Advice for a 401 that a new token did not cure.
+pub(super) const RENEWED: &str =
+    "the token was refused even after a new login; check the user's rights";
+
+/// Advice for bytes that are not what was sent.
+pub(super) const DAMAGED: &str =
+    "try again; if it stays so, something on the way changes bytes: a proxy, a cache, memory";
 
 /// Turns an unwanted answer into an error that tells what the service (`the object store`) said.
 pub(super) async fn refused(service: &str, response: Response) -> Error {
-    let status = response.status();
+    let (status, headers) = (response.status(), response.headers().clone());
     let transaction = ["x-trans-id", "x-openstack-request-id"]
         .iter()
-        .find_map(|name| response.headers().get(*name));
+        .find_map(|name| headers.get(*name));
     let transaction = transaction
         .and_then(|id| id.to_str().ok())
         .map(str::to_owned);
@@ -39,9 +42,7 @@ pub(super) async fn refused(service: &str, response: Response) -> Error {
     if !said.is_empty() {
         message = format!("{message}: {said}");
     }
-    let error = Error::new(http::kind_of_status(status), message)
-        .retryable(later(status))
-        .detail("status", status.as_u16());
+    let error = advised(judged(message, status, &headers), status);
     match transaction {
         Some(id) => error.detail("transaction", id),
         None => error,

@@ -2,6 +2,7 @@
 //!
 //! Pure functions, used by the client that signs and by the built-in store that verifies.
 
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use base64::Engine;
@@ -200,6 +201,46 @@ pub fn url(
     Ok(Secret::new(url))
 }
 
+/// A clock that is so many seconds off is told of: expiry times may be wrong.
+pub(crate) const NOTABLE_SKEW: u64 = 30;
+
+/// What may be wrong with a temporary URL that a server refused, by that server's clock if its
+/// answer had a `Date`. `None` if `url` is not a temporary one.
+#[must_use]
+pub fn why_refused(url: &str, theirs: Option<u64>) -> Option<String> {
+    let (_, query) = url.split_once('?')?;
+    let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, expires) = values.find(|(name, _)| *name == "temp_url_expires")?;
+    // An end that is spelled as a date is the signer's own affair.
+    let expires: u64 = expires.parse().ok()?;
+    let ours = clock::unix_seconds();
+    let now = theirs.unwrap_or(ours);
+    let ended = now.checked_sub(expires);
+    let skew = theirs.filter(|theirs| theirs.abs_diff(ours) >= NOTABLE_SKEW);
+    let skew = skew.map(|theirs| {
+        let (way, off) = (
+            if theirs > ours { "ahead of" } else { "behind" },
+            theirs.abs_diff(ours),
+        );
+        format!(
+            "the Date header of the answer is {off} s {way} this machine's clock: set both clocks"
+        )
+    });
+    Some(match (ended, skew) {
+        (Some(ago), Some(skew)) => {
+            format!("the temporary URL ended {ago} s ago by the server's clock; {skew}")
+        }
+        (Some(ago), None) => {
+            format!("the temporary URL ended {ago} s ago: sign a new one, or one for longer")
+        }
+        (None, Some(skew)) => format!("{skew}; if they agree, {KEY}"),
+        (None, None) => KEY.to_owned(),
+    })
+}
+
+const KEY: &str = "the key is not one of the account or the container, \
+                   or method or path are not what was signed";
+
 /// Escapes a path for a URL; `/` stays.
 #[must_use]
 pub fn quote_path(path: &str) -> String {
@@ -287,6 +328,30 @@ mod tests {
         assert_eq!(Digest::choose(["sha512", "sha1"]), Some(Digest::Sha512));
         assert_eq!(Digest::choose(["sha1", "blake"]), Some(Digest::Sha1));
         assert_eq!(Digest::choose(["blake"]), None);
+    }
+
+    #[test]
+    fn a_refusal_is_explained_by_the_clocks_or_the_key() {
+        let now = clock::unix_seconds();
+        let url =
+            |expires: u64| format!("https://h/v1/a/c/o?temp_url_sig=x&temp_url_expires={expires}");
+        let why = |expires, theirs| why_refused(&url(expires), theirs).unwrap();
+        let key = why(now + 600, Some(now));
+        assert_eq!(key, KEY);
+        let over = why(now - 5, None);
+        assert!(over.contains("ended") && !over.contains("key"), "{over}");
+        let skew = why(now + 600, Some(now + 7200));
+        assert!(
+            skew.contains("ended") && skew.contains("ahead of"),
+            "{skew}"
+        );
+        let behind = why(now + 600, Some(now - 7200));
+        assert!(
+            behind.contains("key") && behind.contains("behind"),
+            "{behind}"
+        );
+        assert_eq!(why_refused("https://h/x?temp_url_expires=soon", None), None);
+        assert_eq!(why_refused("https://h/x", Some(now)), None);
     }
 
     #[test]

@@ -28,14 +28,14 @@ function image.discard(artifact) end
 
 ---Brings an OS image here, by way of the cache unless it is a file, and checks it.
 ---    image.fetch("/srv/images/debian.qcow2").virtual_bytes   --> 2147483648
----@param source string glance://<id or name>, a Glance id, http(s)://…, file://…, or a path
+---@param source string glance://<id or name>, a Glance id, swift:<container>/<object>, http(s)://…, file://…, or a path
 ---@param o? { checksum?: string, format?: "raw"|"qcow2" }
 ---@return Image # what `disk.write_…_image` takes
 function image.fetch(source, o) end
 
 ---Builds a boot ISO from kernel and ramdisk.
 ---    image.make_iso { kernel = "/boot/vmlinuz", ramdisk = "/boot/initrd.img" }.path
----@param o { kernel: string, ramdisk: string, kernel_params?: string, root_uuid?: string, volume_id?: string, boot?: "bios"|"uefi"|"both" }
+---@param o { kernel: string, ramdisk: string, kernel_checksum?: string, ramdisk_checksum?: string, kernel_params?: string, root_uuid?: string, volume_id?: string, boot?: "bios"|"uefi"|"both" }
 ---@return Artifact # the image; equal inputs give equal bytes
 function image.make_iso(o) end
 

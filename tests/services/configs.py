@@ -8,8 +8,9 @@ PORTS = ('memcached', 'account', 'container', 'object', 'swift', 'tempauth', 'ke
 SERVICE_PASSWORD = 'service-password'
 # Bytes; small, so that large objects need segments in a test of seconds.
 MAX_FILE_SIZE = 48 << 20
-# Seconds; short, so that every longer test sees a token expire.
-TOKEN_LIFE = 20
+# Seconds; short, so that a test can wait for a token's end. On a busy machine a request with its
+# two logins (the client's, and the service's own) may take half of it.
+TOKEN_LIFE = 60
 
 SWIFT_COMMON = '''
 [DEFAULT]
@@ -68,6 +69,8 @@ use = egg:swift#tempurl
 use = egg:swift#tempauth
 user_test_tester = testing .admin
 user_test_reader = reading
+# Its tokens are taken away; the others' are not.
+user_test_faulty = failing .admin
 [filter:authtoken]
 paste.filter_factory = keystonemiddleware.auth_token:filter_factory
 {authtoken}
@@ -188,9 +191,9 @@ auth_address = {keystone_url}
 '''
 
 
-def write_keystone(directory):
+def write_keystone(directory, token_life=TOKEN_LIFE):
     put(directory, 'keystone/keystone.conf', KEYSTONE,
-        dict(directory=directory, token_life=TOKEN_LIFE))
+        dict(directory=directory, token_life=token_life))
 
 
 def write_glance(directory, keystone_url):

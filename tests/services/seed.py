@@ -21,7 +21,8 @@ USER_PASSWORD = 'flowrun-password'
 def make(directory):
     """Fills a new directory. Each part is a process of its own: they keep global state."""
     os.makedirs(directory)
-    configs.write_keystone(directory)
+    # A busy machine may need longer than the life of a test's token.
+    configs.write_keystone(directory, token_life=3600)
     configs.write_glance(directory, KEYSTONE + '/v3')
     in_child(make_keystone, directory)
     in_child(make_glance, directory)

@@ -87,6 +87,10 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
             "the URL; a run that is resumed gets a fresh one",
         )
         .error(Kind::Unsupported, "Glance keeps the image elsewhere")
+        .error(
+            Kind::Auth,
+            "Swift does not accept the URL: another key, or clocks that differ",
+        )
         .example("local url = glance.temp_url(\"deploy-iso\", { filename = \"boot.iso\" })")
         .run(move |call| {
             let site = url.clone();
@@ -114,9 +118,9 @@ async fn temp_url(site: &Site, call: &Call) -> Result<Reply> {
     };
     let image = glance.image(&args.image).await?;
     let container = section.swift_container.as_deref().unwrap_or("glance");
-    let url = glance
-        .temp_url(&image, site.glance_swift()?, container, options)
-        .await?;
+    let swift = site.glance_swift()?;
+    let url = glance.temp_url(&image, swift, container, options).await?;
+    swift.check_temp_url(&image.id, &url).await?;
     let mut reply = Reply::default();
     reply.value = reply.hold(LiveValue::Secret(url));
     Ok(reply)

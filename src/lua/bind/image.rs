@@ -5,19 +5,19 @@ use super::site::Site;
 use crate::config::BootLoadersSection;
 use crate::engine::{Call, Class, Handle, Reply};
 use crate::error::{Error, Kind, Result};
-use crate::image::checksum::{Algorithm, Checksum};
+use crate::image::checksum::Algorithm;
 use crate::image::filesystem::{self, FileSystem, identify};
 use crate::image::iso::{Iso, IsoSpec, Source};
 use crate::image::loader::{Grub, Isolinux};
 use crate::image::source::{Format, ImageSource};
 use crate::image::vfat::{VfatSpec, make_vfat};
-use crate::imagecache::{Lease, Origin};
+use crate::imagecache::{Held, ImageCache, Lease};
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const ARTIFACT: Record = Record {
@@ -192,8 +192,10 @@ fn written(outcome: std::io::Result<()>) -> Result<()> {
 
 #[derive(Deserialize)]
 struct MakeIso {
-    kernel: PathBuf,
-    ramdisk: PathBuf,
+    kernel: String,
+    kernel_checksum: Option<String>,
+    ramdisk: String,
+    ramdisk_checksum: Option<String>,
     kernel_params: String,
     root_uuid: Option<String>,
     volume_id: String,
@@ -218,8 +220,18 @@ fn iso(registry: &mut Registry, site: &Arc<Site>) {
             Class::Pure,
             "Builds a boot ISO from kernel and ramdisk.",
         )
-        .required("kernel", Ty::String, "path of the kernel")
-        .required("ramdisk", Ty::String, "path of the initial ramdisk")
+        .required(
+            "kernel",
+            Ty::String,
+            "the kernel: a source as of `image.fetch`",
+        )
+        .required("ramdisk", Ty::String, "the initial ramdisk, likewise")
+        .optional(
+            "kernel_checksum",
+            Ty::String,
+            "as of `image.fetch`; URLs need one",
+        )
+        .optional("ramdisk_checksum", Ty::String, "likewise")
         .default("kernel_params", Ty::String, "", "the kernel's command line")
         .optional(
             "root_uuid",
@@ -237,47 +249,63 @@ fn iso(registry: &mut Registry, site: &Arc<Site>) {
             Ty::Record(&ARTIFACT),
             "the image; equal inputs give equal bytes",
         )
-        .error(Kind::NotFound, "a file or a boot loader is missing")
+        .error(
+            Kind::NotFound,
+            "a file, an image or a boot loader is missing",
+        )
+        .error(Kind::Corrupt, "a checksum is another one")
         .error(Kind::Limit, "kernel or ramdisk has 4 GiB or more")
         .example(
             "image.make_iso { kernel = \"/boot/vmlinuz\", ramdisk = \"/boot/initrd.img\" }.path",
         )
         .run(move |call| {
             let site = site.clone();
-            async move {
-                let args: MakeIso = call.decode()?;
-                let store = site.artifacts()?;
-                let spec = iso_spec(args, &site.config().boot_loaders)?;
-                let built = blocking(move || store.put(|out| Iso::plan(&spec)?.write(out))).await?;
-                Reply::of(&built)
-            }
+            async move { do_make_iso(&site, &call).await }
         }),
     );
 }
 
-fn iso_spec(args: MakeIso, loaders: &BootLoadersSection) -> Result<IsoSpec> {
-    let mut kernel_params = args.kernel_params;
-    if let Some(uuid) = args.root_uuid {
-        if uuid.is_empty() || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
-            let message = format!("{uuid:?} is not the UUID of a file system");
-            return Err(Error::new(Kind::Invalid, message));
-        }
-        kernel_params = format!("root=UUID={uuid} {kernel_params}");
-    }
-    Ok(IsoSpec {
+async fn do_make_iso(site: &Site, call: &Call) -> Result<Reply> {
+    let args: MakeIso = call.decode()?;
+    let store = site.artifacts()?;
+    let loaders = loaders(&args.boot, &site.config().boot_loaders)?;
+    let kernel_params = command_line(&args.kernel_params, args.root_uuid.as_deref())?;
+    // Both are held until they are on the medium.
+    let kernel = site
+        .image(&args.kernel, args.kernel_checksum.as_deref())
+        .await?;
+    let ramdisk = site
+        .image(&args.ramdisk, args.ramdisk_checksum.as_deref())
+        .await?;
+    let spec = IsoSpec {
         volume_id: args.volume_id,
-        kernel: Source::File(args.kernel),
-        ramdisk: Source::File(args.ramdisk),
+        kernel: Source::File(kernel.path.clone()),
+        ramdisk: Source::File(ramdisk.path.clone()),
         kernel_params,
-        isolinux: match args.boot {
-            Boot::Bios | Boot::Both => Some(isolinux(loaders)?),
-            Boot::Uefi => None,
-        },
-        grub: match args.boot {
-            Boot::Uefi | Boot::Both => Some(grub(loaders)?),
-            Boot::Bios => None,
-        },
+        isolinux: loaders.0,
+        grub: loaders.1,
         files: Vec::new(),
+    };
+    let built = blocking(move || store.put(|out| Iso::plan(&spec)?.write(out))).await?;
+    Reply::of(&built)
+}
+
+fn command_line(kernel_params: &str, root_uuid: Option<&str>) -> Result<String> {
+    let Some(uuid) = root_uuid else {
+        return Ok(kernel_params.to_owned());
+    };
+    if uuid.is_empty() || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+        let message = format!("{uuid:?} is not the UUID of a file system");
+        return Err(Error::new(Kind::Invalid, message));
+    }
+    Ok(format!("root=UUID={uuid} {kernel_params}"))
+}
+
+fn loaders(boot: &Boot, section: &BootLoadersSection) -> Result<(Option<Isolinux>, Option<Grub>)> {
+    Ok(match boot {
+        Boot::Bios => (Some(isolinux(section)?), None),
+        Boot::Uefi => (None, Some(grub(section)?)),
+        Boot::Both => (Some(isolinux(section)?), Some(grub(section)?)),
     })
 }
 
@@ -316,6 +344,9 @@ fn loader(path: &Path, key: &str, package: &str) -> Result<Source> {
     )
 }
 
+const SOURCES: &str = "glance://<id or name>, a Glance id, swift:<container>/<object>, http(s)://…, \
+                       file://…, or a path";
+
 #[derive(Deserialize)]
 struct Fetch {
     source: String,
@@ -324,7 +355,7 @@ struct Fetch {
 }
 
 fn fetch(registry: &mut Registry, site: &Arc<Site>) {
-    let site = site.clone();
+    let (site, resumed) = (site.clone(), site.clone());
     registry.add(
         FnSpec::new(
             "image",
@@ -332,11 +363,7 @@ fn fetch(registry: &mut Registry, site: &Arc<Site>) {
             Class::Read,
             "Brings an OS image here, by way of the cache unless it is a file, and checks it.",
         )
-        .subject(
-            "source",
-            Ty::String,
-            "glance://<id or name>, a Glance id, http(s)://…, file://…, or a path",
-        )
+        .subject("source", Ty::String, SOURCES)
         .optional(
             "checksum",
             Ty::String,
@@ -353,6 +380,11 @@ fn fetch(registry: &mut Registry, site: &Arc<Site>) {
         .error(Kind::Limit, "there is no space for it")
         .error(Kind::Refused, "the image points at other files")
         .example("image.fetch(\"/srv/images/debian.qcow2\").virtual_bytes   --> 2147483648")
+        .holds(move |call, result| {
+            let held = kept(&resumed, &call, &result);
+            let held = held.inspect_err(|error| tracing::info!(%error, "fetched again"));
+            std::future::ready(held.unwrap_or(false))
+        })
         .run(move |call| {
             let site = site.clone();
             async move { do_fetch(&site, &call).await }
@@ -362,11 +394,7 @@ fn fetch(registry: &mut Registry, site: &Arc<Site>) {
 
 async fn do_fetch(site: &Site, call: &Call) -> Result<Reply> {
     let args: Fetch = call.decode()?;
-    let checksum = args.checksum.as_deref().map(Checksum::parse).transpose()?;
-    let (cache, sources) = site.images()?;
-    let fetched = cache
-        .fetch(&sources, Origin::parse(&args.source)?, checksum)
-        .await?;
+    let fetched = site.image(&args.source, args.checksum.as_deref()).await?;
     let told = fetched
         .record
         .as_ref()
@@ -396,10 +424,26 @@ async fn do_fetch(site: &Site, call: &Call) -> Result<Reply> {
         "checksum": fetched.checksum.as_ref().map(ToString::to_string),
     });
     if let Some(lease) = fetched.lease {
-        let name = format!("image {}", lease.path.display());
-        call.run.share(&name, || Arc::new(InUse(lease)));
+        keep(call, lease);
     }
     Ok(reply.into())
+}
+
+/// Keeps an image from being evicted until the run ends.
+fn keep(call: &Call, lease: Lease) {
+    let name = format!("image {}", lease.path.display());
+    call.run.share(&name, || Arc::new(InUse(lease)));
+}
+
+/// Whether a resumed run still has the image that it fetched before.
+fn kept(site: &Site, call: &Call, result: &Value) -> Result<bool> {
+    let path = result.get("path").and_then(Value::as_str);
+    let held = ImageCache::of(site.config())?.hold_again(Path::new(path.unwrap_or_default()))?;
+    if let Held::Again(lease) = held {
+        keep(call, lease);
+        return Ok(true);
+    }
+    Ok(matches!(held, Held::Elsewhere))
 }
 
 /// The file system that an image is, if it is one and not a disk.
@@ -423,17 +467,6 @@ impl Handle for InUse {
 mod tests {
     use super::*;
 
-    fn args(boot: Boot, root_uuid: Option<&str>) -> MakeIso {
-        MakeIso {
-            kernel: "k".into(),
-            ramdisk: "r".into(),
-            kernel_params: "ro".to_owned(),
-            root_uuid: root_uuid.map(str::to_owned),
-            volume_id: "V".to_owned(),
-            boot,
-        }
-    }
-
     #[test]
     fn a_missing_loader_is_named_with_its_package() {
         let folder = tempfile::tempdir().unwrap();
@@ -450,16 +483,24 @@ mod tests {
             (Boot::Uefi, Some(missing("shim")), "grub-efi-amd64-signed"),
         ] {
             loaders.shim = shim;
-            let error = iso_spec(args(boot, None), &loaders).unwrap_err();
+            let error = super::loaders(&boot, &loaders).unwrap_err();
             assert_eq!(error.kind(), Kind::NotFound);
             assert!(error.advice().unwrap().contains(package), "{error:?}");
         }
         std::fs::write(&loaders.grub, "efi").unwrap();
         loaders.shim = None;
-        let spec = iso_spec(args(Boot::Uefi, Some("1BE2-6C0B")), &loaders).unwrap();
-        assert_eq!(spec.kernel_params, "root=UUID=1BE2-6C0B ro");
-        assert!(spec.grub.is_some() && spec.isolinux.is_none());
-        let error = iso_spec(args(Boot::Uefi, Some("x y")), &loaders).unwrap_err();
-        assert_eq!(error.kind(), Kind::Invalid);
+        let (isolinux, grub) = super::loaders(&Boot::Uefi, &loaders).unwrap();
+        assert!(grub.is_some() && isolinux.is_none());
+    }
+
+    #[test]
+    fn the_root_file_system_is_named_first() {
+        assert_eq!(command_line("ro", None).unwrap(), "ro");
+        let line = command_line("ro", Some("1BE2-6C0B")).unwrap();
+        assert_eq!(line, "root=UUID=1BE2-6C0B ro");
+        for uuid in ["", "x y"] {
+            let error = command_line("ro", Some(uuid)).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid);
+        }
     }
 }

@@ -6,7 +6,8 @@ use crate::config::{KeystoneSection, SecretSource, SwiftSection, TempUrlKeyOwner
 use crate::engine::Call;
 use crate::error::{Error, Kind, Result};
 use crate::http::Trust;
-use crate::imagecache::{ImageCache, Sources};
+use crate::image::checksum::Checksum;
+use crate::imagecache::{Fetched, ImageCache, Origin, Sources};
 use crate::lua::spec::{FnSpec, Ty};
 use crate::openstack::glance::Glance;
 use crate::openstack::keystone::{Keystone, KeystoneOptions, Login, Named, Place};
@@ -108,17 +109,25 @@ impl Site {
         Ok(made.get_or_init(|| swift))
     }
 
-    /// The cache of OS images, and where they come from.
-    pub(super) fn images(&self) -> Result<(ImageCache, Sources)> {
+    /// Brings an image here, by way of the cache unless it is a file.
+    pub(super) async fn image(&self, source: &str, checksum: Option<&str>) -> Result<Fetched> {
+        let checksum = checksum.map(Checksum::parse).transpose()?;
+        let origin = Origin::parse(source)?;
         let config = self.config();
         let sources = Sources {
-            glance: match &config.keystone {
-                Some(_) => Some(self.glance()?.clone()),
-                None => None,
+            glance: match (&origin, &config.keystone) {
+                (Origin::Glance(_), Some(_)) => Some(self.glance()?.clone()),
+                _ => None,
+            },
+            swift: match &origin {
+                Origin::Swift { .. } => Some(self.swift()?.clone()),
+                _ => None,
             },
             trust: trust(config.http.ca_file.as_deref(), false)?,
         };
-        Ok((ImageCache::of(config)?, sources))
+        ImageCache::of(config)?
+            .fetch(&sources, origin, checksum)
+            .await
     }
 
     /// The client of the object store for the credentials of a call, if it has any.

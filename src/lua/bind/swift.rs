@@ -397,6 +397,10 @@ fn temp_url(registry: &mut Registry, site: &Arc<Site>) {
             Kind::NotFound,
             "neither configuration, account nor container have a temporary-URL key",
         )
+        .error(
+            Kind::Auth,
+            "the store does not accept the URL: another key, or clocks that differ",
+        )
         .example("local url = swift.temp_url(\"c\", { name = \"floppy\", ttl = \"15m\" })")
         .run(move |call| {
             let site = site.clone();
@@ -409,10 +413,11 @@ fn temp_url(registry: &mut Registry, site: &Arc<Site>) {
                     filename: args.filename,
                     ..TempUrlOptions::default()
                 };
-                let url = site
-                    .swift_as(&call, args.by)
-                    .await?
-                    .temp_url(&args.container, &args.name, options)
+                let swift = site.swift_as(&call, args.by).await?;
+                let (container, name) = (&args.container, &args.name);
+                let url = swift.temp_url(container, name, options).await?;
+                swift
+                    .check_temp_url(&format!("{container}/{name}"), &url)
                     .await?;
                 let mut reply = Reply::default();
                 reply.value = reply.hold(LiveValue::Secret(url));

@@ -4,13 +4,14 @@ mod record;
 
 pub use record::Image;
 
-use super::answer::{self, later, refused};
+use super::answer::{self, DAMAGED, refused};
 use super::keystone::Keystone;
 use super::swift::{Swift, TempUrlOptions};
 use super::temp_url::quote_query;
 use crate::error::{Error, Kind, Result};
 use crate::http::attempt::{Doing, Tries};
 use crate::http::download::{LONG, Pace, download};
+use crate::http::status::later;
 use crate::http::{self, Trust};
 use crate::secret::Secret;
 use reqwest::header::RANGE;
@@ -107,13 +108,18 @@ impl Glance {
             (doing, self.tries()),
             // Data never changes under an id, so there is no version to ask for.
             |wanted| self.get(doing, path, Some(wanted.from)),
-            |response| refused(SERVICE, response),
+            |response| async {
+                match response.status() {
+                    StatusCode::NOT_FOUND => missing(),
+                    _ => refused(SERVICE, response).await,
+                }
+            },
         )
         .await?;
         let bytes = received.bytes;
         checksum.compare(&received.hash).map_err(|e| {
             let message = format!("{bytes} bytes came, Glance says {:?}", image.size);
-            doing.name(e.cause(message).retryable(true))
+            doing.name(e.hint(DAMAGED).cause(message).retryable(true))
         })?;
         received.keep().await.map_err(|e| doing.name(e))?;
         Ok(bytes)
@@ -167,7 +173,7 @@ impl Glance {
                         renewed = true;
                         continue;
                     }
-                    refused(SERVICE, answer).await
+                    refused(SERVICE, answer).await.hint(answer::RENEWED)
                 }
                 Ok(answer) if later(answer.status()) => refused(SERVICE, answer).await,
                 Ok(answer) => return Ok(answer),
@@ -187,5 +193,6 @@ const PACE: Pace = Pace {
 
 fn missing() -> Error {
     Error::new(Kind::NotFound, "there is no such image")
+        .detail("status", 404)
         .hint("`openstack image list` shows what this project sees")
 }

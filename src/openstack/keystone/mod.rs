@@ -8,10 +8,11 @@ mod token;
 
 pub use token::{Place, Token};
 
-use super::answer::{self, later, refused};
+use super::answer::{self, refused};
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::http::attempt::{Doing, Tries};
+use crate::http::status::later;
 use crate::http::{self, Trust};
 use crate::secret::Secret;
 use reqwest::{Client, Response, StatusCode};

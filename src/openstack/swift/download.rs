@@ -5,7 +5,7 @@ use super::{ObjectPath, SERVICE, Swift};
 use crate::error::{Error, Kind, Result};
 use crate::http::download::{LONG, download};
 use crate::image::checksum::Algorithm;
-use crate::openstack::answer::refused;
+use crate::openstack::answer::{DAMAGED, refused};
 use reqwest::header::{IF_MATCH, RANGE};
 use std::path::Path;
 
@@ -50,7 +50,13 @@ impl Swift {
                 })
                 .await
             },
-            |response| refused(SERVICE, response),
+            |response| async {
+                let error = refused(SERVICE, response).await;
+                match error.kind() {
+                    Kind::NotFound => error.hint("`swift.list` tells what the container holds"),
+                    _ => error,
+                }
+            },
         )
         .await?;
         let info = ObjectInfo::read(&received.headers);
@@ -68,7 +74,8 @@ impl Swift {
                     .map_or_else(|| "some".to_owned(), |n| n.to_string()),
                 info.etag
             );
-            return Err(doing.name(Error::new(Kind::Corrupt, message).retryable(true)));
+            let error = Error::new(Kind::Corrupt, message).hint(DAMAGED);
+            return Err(doing.name(error.retryable(true)));
         }
         let bytes = received.bytes;
         received.keep().await.map_err(|e| doing.name(e))?;

@@ -5,18 +5,16 @@ use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::http;
 use crate::http::attempt::Tries;
-use crate::openstack::answer::{later, refused};
+use crate::http::status::{later, server_seconds};
+use crate::openstack::answer::{RENEWED, refused};
 use crate::openstack::keystone::{Keystone, Token};
+use crate::openstack::temp_url::NOTABLE_SKEW;
 use crate::secret::Secret;
 use reqwest::{Client, Response, StatusCode, header::HeaderValue};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::UNIX_EPOCH;
 use tokio::sync::Mutex;
-
-/// A clock that is so many seconds off is told of: expiry times may be wrong.
-const NOTABLE_SKEW: i64 = 30;
 
 /// Where a token comes from.
 #[derive(Debug, Clone)]
@@ -157,9 +155,7 @@ impl Swift {
                         renewed = true;
                         continue;
                     }
-                    let hint = "the token was refused even after a new login; \
-                                check the user's rights";
-                    refused(SERVICE, answer).await.hint(hint)
+                    refused(SERVICE, answer).await.hint(RENEWED)
                 }
                 Ok(answer) if !later(answer.status()) => return Ok(answer),
                 Ok(answer) => refused(SERVICE, answer).await,
@@ -175,16 +171,14 @@ impl Swift {
 
     /// Remembers how far the server's clock is ahead of ours.
     fn note_clock(&self, answer: &Response) {
-        let date = answer.headers().get("date").and_then(|d| d.to_str().ok());
-        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
-        let Some(theirs) = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) else {
+        let Some(theirs) = server_seconds(answer.headers()) else {
             return;
         };
-        let ahead = i64::try_from(theirs.as_secs())
+        let ahead = i64::try_from(theirs)
             .unwrap_or_default()
             .saturating_sub(i64::try_from(clock::unix_seconds()).unwrap_or_default());
         let before = self.clock_ahead.swap(ahead, Ordering::Relaxed);
-        if ahead.abs() > NOTABLE_SKEW && before.abs() <= NOTABLE_SKEW {
+        if ahead.unsigned_abs() >= NOTABLE_SKEW && before.unsigned_abs() < NOTABLE_SKEW {
             tracing::warn!(
                 seconds = ahead,
                 "the object store's clock is ahead of this one's"

@@ -2,8 +2,10 @@
 
 use super::{Doing, ObjectPath, SERVICE, Swift, TempUrlOptions};
 use crate::error::{Error, Kind, Result};
+use crate::http;
+use crate::http::status::{judged, later, server_seconds};
 use crate::openstack::answer::refused;
-use crate::openstack::temp_url::{self, Digest, quote_path};
+use crate::openstack::temp_url::{self, Digest, quote_path, why_refused};
 use crate::secret::Secret;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
@@ -81,6 +83,31 @@ impl Swift {
             (digest, &key),
         )
         .map_err(|e| doing.name(e))
+    }
+
+    /// Asks by a URL that [`Swift::temp_url`] signed, as whoever gets it will: what a management
+    /// processor says of a URL that is no good is less telling. That there is no object is fine.
+    ///
+    /// # Errors
+    /// `auth` if the store does not accept it, with what may be wrong; otherwise as any request.
+    pub async fn check_temp_url(&self, target: &str, url: &Secret) -> Result<()> {
+        let op = "swift.temp_url";
+        let doing = Doing { op, target };
+        let mut tries = self.tries();
+        loop {
+            let error = match self.client.head(url.expose()).send().await {
+                Ok(answer) if matches!(answer.status().as_u16(), 401 | 403) => {
+                    let said = format!("{SERVICE} does not accept the temporary URL");
+                    let error = judged(said, answer.status(), answer.headers());
+                    let why = why_refused(url.expose(), server_seconds(answer.headers()));
+                    error.hint(why.unwrap_or_default())
+                }
+                Ok(answer) if later(answer.status()) => refused(SERVICE, answer).await,
+                Ok(_) => return Ok(()),
+                Err(error) => http::no_answer(error),
+            };
+            tries.pause(doing, error).await?;
+        }
     }
 
     /// The configured key, which is made known to the server first if that is wanted.

@@ -5,7 +5,7 @@ use super::segments::{Plan, new_upload};
 use super::{Doing, ObjectPath, SERVICE, Swift};
 use crate::error::{Error, Kind, Result};
 use crate::http;
-use crate::openstack::answer::refused;
+use crate::openstack::answer::{DAMAGED, refused};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use md5::{Digest, Md5};
@@ -162,6 +162,7 @@ impl Swift {
                 ),
             )
             .retryable(true)
+            .hint(DAMAGED)
             .detail("status", response.status().as_u16()),
         );
         if response.status().is_success()

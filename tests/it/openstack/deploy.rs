@@ -1,14 +1,17 @@
 //! The stock flow on the lab's iLO and node, with the real Keystone, Swift and Glance: the deploy
 //! ISO and the OS image come from Glance, the floppy from Swift.
 
+use super::cloud::Cloud;
+use super::proxy::Fault;
 use super::services::services;
 use crate::flow::{FLOW, LabUp, code, flowrun, text};
 use flowrun::openstack::swift::TempUrlOptions;
 use serde_json::{Value, json};
 use std::process::Output;
 
-/// A configuration of this lab with the real services instead of its own.
-fn configure(lab: &LabUp, deploy_iso: &str, image: &str) {
+/// A configuration of this lab with the real services instead of its own, by way of the Keystone
+/// at `auth_url`.
+fn configure(lab: &LabUp, auth_url: &str, deploy_iso: &str, image: &str) {
     let site: Value =
         serde_json::from_slice(&std::fs::read(lab.path("site.json")).unwrap()).unwrap();
     let site = &site["site"];
@@ -54,7 +57,6 @@ root_gb = 1
         cert = site["api"]["tls_cert"],
         key = site["api"]["tls_key"],
         ca = site["ca_file"],
-        auth_url = about("keystone"),
         credential = about("application_credential_id"),
         secret = lab.path("secret").display(),
         region = about("region"),
@@ -85,9 +87,8 @@ fn with_config(lab: &LabUp, arguments: &[&str]) -> Output {
     command.arg("--config").arg(config).output().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_stock_flow_deploys_with_the_real_services() {
-    let lab = LabUp::start(1, &[]);
+/// The lab's deploy ISO and OS image in Glance, both in its Swift store.
+async fn upload(lab: &LabUp) -> (String, String) {
     let iso = std::fs::read(lab.path("images/deploy.iso")).unwrap();
     let iso = services()
         .upload_image("swift", json!({ "disk_format": "iso" }), iso)
@@ -97,11 +98,10 @@ async fn the_stock_flow_deploys_with_the_real_services() {
         .upload_image("swift", json!({ "disk_format": "raw" }), image)
         .await;
     sign_for_glance(&iso).await;
-    configure(&lab, &format!("glance://{iso}"), &image);
-    let output = with_config(&lab, &[FLOW, "--node", "lab-1"]);
-    assert_eq!(code(&output), 0, "{}", text(&output));
-    lab.disk_is_right(&lab.image(), "raw");
-    let said = text(&output);
+    (format!("glance://{iso}"), image)
+}
+
+fn is_masked(said: &str) {
     for secret in [
         "temp_url_sig=",
         "gAAAA",
@@ -110,6 +110,17 @@ async fn the_stock_flow_deploys_with_the_real_services() {
     ] {
         assert!(!said.contains(secret), "{secret} in {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stock_flow_deploys_with_the_real_services() {
+    let lab = LabUp::start(1, &[]);
+    let (iso, image) = upload(&lab).await;
+    configure(&lab, services().about("keystone"), &iso, &image);
+    let output = with_config(&lab, &[FLOW, "--node", "lab-1"]);
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    lab.disk_is_right(&lab.image(), "raw");
+    is_masked(&text(&output));
     let images = text(&with_config(&lab, &["images"]));
     assert!(images.contains(&format!("glance:{image}")), "{images}");
     assert!(
@@ -127,4 +138,36 @@ async fn the_stock_flow_deploys_with_the_real_services() {
     );
     assert_eq!(code(&left), 0, "{}", text(&left));
     assert!(!text(&left).contains("image-"), "{}", text(&left));
+}
+
+/// Tokens that are refused, cuts and busy services in mid-deploy cost time and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stock_flow_survives_what_passes() {
+    let lab = LabUp::start(1, &[]);
+    let (iso, image) = upload(&lab).await;
+    let cloud = Cloud::new().await;
+    let revoked = cloud.revoked().await;
+    configure(&lab, cloud.keystone.url(), &iso, &image);
+    let stale = || Fault::Token(revoked.clone());
+    let busy = || Fault::Answer(503, "Retry-After: 1\r\n");
+    let faults = [
+        stale(),
+        Fault::CutBody(5_000_000),
+        busy(),
+        Fault::CutBody(5_000_000),
+    ];
+    cloud.glance.breaks("GET", "/file", faults);
+    let floppy = "/ironic_ilo_container/image-";
+    cloud
+        .swift
+        .breaks("PUT", floppy, [Fault::CutAnswer, stale(), busy()]);
+    cloud
+        .keystone
+        .breaks("POST", "/auth/tokens", [busy(), Fault::CutAnswer]);
+    let output = tokio::task::block_in_place(|| with_config(&lab, &[FLOW, "--node", "lab-1"]));
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    lab.disk_is_right(&lab.image(), "raw");
+    is_masked(&text(&output));
+    assert!(cloud.glance.seen().len() == 5, "{:#?}", cloud.glance.seen());
+    assert_eq!(cloud.swift.seen().len(), 4);
 }

@@ -100,6 +100,7 @@ async fn the_cache_fetches_once_and_again_when_the_image_changed() {
     let cache = ImageCache::open(&dir.path().join("cache"), limits).unwrap();
     let sources = Sources {
         glance: Some(Arc::new(services().glance())),
+        swift: None,
         trust: Trust::System,
     };
     let data = pattern(3_000_000);
