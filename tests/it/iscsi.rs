@@ -16,7 +16,7 @@ mod recovery;
 mod scripted;
 mod tgt;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use flowrun::error::Kind;
 use flowrun::iscsi::proto::pdu::Status;
 use flowrun::iscsi::scsi::{Cdb, Sense, SenseKey};
@@ -60,17 +60,15 @@ fn chap(secret: &str, mutual: Option<&str>) -> Chap {
 /// Bytes that repeat nowhere near a block, so that a misplaced one is seen.
 fn pattern(length: usize, seed: u64) -> Bytes {
     let mut state = seed | 1;
-    let words = std::iter::repeat_with(|| {
+    let mut bytes = BytesMut::with_capacity(length + 8);
+    while bytes.len() < length {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words
-        .take(length.div_ceil(8))
-        .flatten()
-        .take(length)
-        .collect()
+        bytes.put_u64_le(state);
+    }
+    bytes.truncate(length);
+    bytes.freeze()
 }
 
 fn kind(error: iscsi::Error) -> Kind {
@@ -80,11 +78,10 @@ fn kind(error: iscsi::Error) -> Kind {
 /// Whether two long byte strings are equal, without printing them if not.
 fn assert_same(left: &[u8], right: &[u8], what: &str) {
     assert_eq!(left.len(), right.len(), "{what}");
-    let difference = left
-        .iter()
-        .zip(right)
-        .position(|(left, right)| left != right);
-    assert_eq!(difference, None, "{what}: first different byte");
+    if left != right {
+        let at = (0..left.len()).find(|at| left[*at] != right[*at]);
+        panic!("{what}: first different byte {at:?}");
+    }
 }
 
 /// Runs a tool to its end.

@@ -128,6 +128,7 @@ impl Driver {
         let opened = *opened;
         self.connection = opened.line.connection;
         self.core = opened.line.core;
+        self.core.start_slowly();
         self.info.params = opened.info.params;
         self.heard = Instant::now();
         self.pinged = false;

@@ -99,6 +99,8 @@ pub struct InitiatorSession {
     tasks: HashMap<u32, Task>,
     /// Submitted and not yet sent, in order.
     waiting: VecDeque<u32>,
+    /// How many commands may be under way, besides what the window allows.
+    most_started: usize,
     /// Immediate requests, and answers to the target's pings.
     urgent: VecDeque<Pdu>,
     /// Task management requests that wait for their answers.
@@ -157,12 +159,21 @@ impl InitiatorSession {
             last_itt: 0,
             tasks: HashMap::new(),
             waiting: VecDeque::new(),
+            most_started: usize::MAX,
             urgent: VecDeque::new(),
             managing: Vec::new(),
             bursts: VecDeque::new(),
             events: VecDeque::new(),
             logout: Logout::No,
         }
+    }
+
+    /// Sends one command at first, and up to twice as many with each that ends.
+    ///
+    /// For a connection that follows a lost one: if that was lost again before any of many
+    /// commands is answered, all would have to be sent again, and nothing ever got done.
+    pub fn start_slowly(&mut self) {
+        self.most_started = 1;
     }
 
     /// Queues a command; the tag names it in [`Event::Completed`].
@@ -279,6 +290,7 @@ impl InitiatorSession {
         }
         // A command costs little and lets the target ask for its data meanwhile.
         if self.window.is_open()
+            && self.tasks.len() - self.waiting.len() < self.most_started
             && let Some(itt) = self.waiting.pop_front()
         {
             return self.command_pdu(itt);

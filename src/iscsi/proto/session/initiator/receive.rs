@@ -100,6 +100,7 @@ impl InitiatorSession {
             self.waiting.remove(at);
             return Err(PeerMisbehaved::Exchange("status for a command not yet sent").into());
         }
+        self.most_started = self.most_started.saturating_mul(2);
         if status == Status::GOOD {
             let (expected, moved) = match &task.command.transfer {
                 Transfer::None => (0, 0),
