@@ -10,6 +10,7 @@
 )]
 
 mod failures;
+mod fence;
 mod libiscsi;
 mod ours;
 mod recovery;

@@ -86,8 +86,11 @@ async fn write_through_cuts(cuts: u64, seed: u64) {
     let ours = Ours::start(|_| {}).await;
     let network = cutter(ours.port(), cuts, seed).await;
     let session = loop {
+        let mut login = recovering(network.port);
+        // Some also have their reservation to make anew.
+        login.fence = seed.is_multiple_of(4).then_some(1);
         // The first login may be cut as well; it is the caller's.
-        if let Ok(session) = Session::login(recovering(network.port)).await {
+        if let Ok(session) = Session::login(login).await {
             break session;
         }
     };
@@ -122,6 +125,33 @@ async fn a_write_survives_a_thousand_cuts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_that_is_still_there_proves_tgts_cache() {
+    for fence in [Some(1), None] {
+        let tgt = tgt::Tgt::start(8 << 20).await;
+        let network = cutter(tgt.port, 0, 1).await;
+        let mut login = recovering(network.port);
+        login.fence = fence;
+        let session = Session::login(login).await.unwrap();
+        let data = pattern(4 * MIB, 5);
+        session.write(0, data.clone()).await.unwrap();
+        network.left.store(1, Ordering::Relaxed);
+        let written = session.write(8192, data.clone()).await;
+        match fence {
+            Some(_) => {
+                written.unwrap();
+                session.flush().await.unwrap();
+                assert_eq!(session.reconnections(), 1);
+                session.logout().await.unwrap();
+                assert_same(&tgt.content()[..4 * MIB], &data, "first half");
+                assert_same(&tgt.content()[4 * MIB..], &data, "second half");
+            }
+            // tgt tells every new session of a reset.
+            None => assert_eq!(kind(written.unwrap_err()), Kind::InDoubt),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_target_never_hides_a_lost_cache() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(FileDisk::create(&folder.path().join("disk"), 8 << 20).unwrap());
@@ -132,7 +162,9 @@ async fn a_restarted_target_never_hides_a_lost_cache() {
     for flush_before in [false, true] {
         let target = start(0).await;
         let port = target.address().port();
-        let session = Session::login(recovering(port)).await.unwrap();
+        let mut login = recovering(port);
+        login.fence = Some(1);
+        let session = Session::login(login).await.unwrap();
         session.write(0, pattern(MIB, 1)).await.unwrap();
         if flush_before {
             session.flush().await.unwrap();

@@ -21,6 +21,8 @@ pub(super) enum Act {
     Sense(Sense),
     /// Let it succeed.
     Good,
+    /// Let it succeed with this data.
+    Data(Bytes),
     /// Send bytes that are no PDU.
     Garbage,
     /// Ask the initiator to log out, and let it succeed.
@@ -102,6 +104,7 @@ async fn serve(mut wire: Wire, mut script: impl FnMut(Cdb) -> Act) {
                 Some(data) => good(data, request.expected_length),
                 None => match script(cdb) {
                     Act::Good => good(Bytes::new(), request.expected_length),
+                    Act::Data(data) => good(data, request.expected_length),
                     Act::Status(status) => failed(status, Bytes::new()),
                     Act::Sense(sense) => failed(Status::CHECK_CONDITION, sense.encode()),
                     Act::Garbage => {
