@@ -9,6 +9,7 @@
     reason = "helpers of tests, which the lints do not recognise outside of test functions"
 )]
 
+mod breaches;
 mod failures;
 mod fence;
 mod libiscsi;
@@ -24,7 +25,7 @@ use flowrun::iscsi::scsi::{Cdb, Sense, SenseKey};
 use flowrun::iscsi::target::{BlockDevice, FileDisk, InitiatorRule, Target, TargetOptions};
 use flowrun::iscsi::{self, Chap, Digests, LoginOptions, Session, discover};
 use flowrun::secret::Secret;
-use scripted::{Act, scripted};
+use scripted::{Act, asynchronous, scripted};
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -42,6 +43,32 @@ const IQN: &str = "iqn.2026-01.test.flowrun:disk";
 const ME: &str = "iqn.2026-01.test.flowrun:me";
 
 const MIB: usize = 1 << 20;
+
+/// The tests that the module's list of conformance names are there.
+#[test]
+fn what_is_said_to_be_tested_is() {
+    fn sources(folder: &Path, all: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else {
+                all.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = String::new();
+    sources(&root.join("src/iscsi"), &mut all);
+    sources(&root.join("tests/it/iscsi"), &mut all);
+    let list = std::fs::read_to_string(root.join("src/iscsi/mod.rs")).unwrap();
+    let is_name = |name: &&str| name.contains('_') && !name.contains([' ', '/']);
+    let names: Vec<&str> = list.split('`').skip(1).step_by(2).filter(is_name).collect();
+    assert!(names.len() > 40, "{names:?}");
+    for name in names {
+        assert!(all.contains(&format!("fn {name}(")), "no test {name}");
+    }
+}
 
 fn options(port: u16) -> LoginOptions {
     let mut options = LoginOptions::new(format!("127.0.0.1:{port}"), IQN, ME);

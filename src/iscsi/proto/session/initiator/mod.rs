@@ -118,6 +118,8 @@ struct Task {
     cmd_sn: u32,
     /// Bytes of the data that were sent.
     sent: u64,
+    /// Where the data begins that nobody asked for yet.
+    asked: u32,
     /// What came so far.
     received: Received,
     next_data_sn: u32,
@@ -183,6 +185,7 @@ impl InitiatorSession {
             command,
             cmd_sn: 0,
             sent: 0,
+            asked: 0,
             received: Received::One(Bytes::new()),
             next_data_sn: 0,
             next_r2t_sn: 0,
