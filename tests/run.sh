@@ -48,7 +48,7 @@ tools=(
   memcached:memcached tgtd:tgt tgtadm:tgt iscsi-ls:libiscsi-bin iscsi-inq:libiscsi-bin
   sfdisk:fdisk sgdisk:gdisk blkid:util-linux mkswap:util-linux losetup:util-linux
   curl:curl rclone:rclone openssl:openssl objdump:binutils file:file
-  gzip:gzip xz:xz-utils zstd:zstd python3:python3
+  gzip:gzip xz:xz-utils zstd:zstd python3:python3 pkg-config:pkg-config
 )
 
 # Installs the OpenStack services in seconds where pip takes a minute.
@@ -64,6 +64,8 @@ missing_packages() {
   # Debian splits venv from python3; a python3 from elsewhere usually has it.
   if ! has python3 || ! python3 -c 'import ensurepip, venv'; then echo python3-venv; fi
   [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
+  # The feature legacy-tls is built against it.
+  pkg-config --exists openssl || echo libssl-dev
   [[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ]] || echo ovmf
 }
 
@@ -176,11 +178,11 @@ part_fmt() {
   cargo fmt --check
 }
 
-part_clippy() { cargo clippy --all-targets --locked -- -D warnings; }
+part_clippy() { cargo clippy --all-targets --all-features --locked -- -D warnings; }
 
-part_test() { cargo test --locked --no-fail-fast; }
+part_test() { cargo test --all-features --locked --no-fail-fast; }
 
-part_doc() { RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked; }
+part_doc() { RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --all-features --locked; }
 
 part_release() { cargo build --release --locked; }
 

@@ -1,6 +1,6 @@
 //! The certificate that a TLS server shows, for an operator to look at and to pin.
 
-use super::{Trust, tls};
+use super::{Trust, legacy_tls, tls};
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -77,7 +77,7 @@ pub struct Certificate {
     pub not_before: String,
     /// Last day.
     pub not_after: String,
-    /// `TLSv1_3` or `TLSv1_2`, as negotiated.
+    /// `TLSv1_3`, `TLSv1_2`, …, as negotiated.
     pub protocol: String,
 }
 
@@ -93,20 +93,28 @@ impl Certificate {
         let leaf =
             leaf.ok_or_else(|| Error::new(Kind::Protocol, "the server has no certificate"))?;
         let protocol = session.protocol_version();
-        Ok(Self {
-            protocol: protocol.map(|v| format!("{v:?}")).unwrap_or_default(),
-            ..Self::read(leaf)
-        })
+        let protocol = protocol.map(|v| format!("{v:?}")).unwrap_or_default();
+        Ok(Self::read(leaf, protocol))
     }
 
-    fn read(der: &[u8]) -> Self {
+    /// The same from a server that only has TLS of its time.
+    ///
+    /// # Errors
+    /// As [`shown_by`](Self::shown_by), and `unsupported` from a build without `legacy-tls`.
+    pub async fn shown_in_legacy_tls(host: &str, port: u16, timeout: Duration) -> Result<Self> {
+        let stream = legacy_tls::connect(&Trust::Insecure, host, port, timeout).await?;
+        let (leaf, protocol) = legacy_tls::session(&stream)?;
+        Ok(Self::read(&leaf, protocol))
+    }
+
+    fn read(der: &[u8], protocol: String) -> Self {
         let mut certificate = Self {
             fingerprint: Fingerprint::of(der),
             subject: String::new(),
             issuer: String::new(),
             not_before: String::new(),
             not_after: String::new(),
-            protocol: String::new(),
+            protocol,
         };
         if let Ok((_, x509)) = X509Certificate::from_der(der) {
             certificate.subject = x509.subject().to_string();

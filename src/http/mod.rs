@@ -3,6 +3,7 @@
 pub(crate) mod attempt;
 mod certificate;
 pub(crate) mod download;
+pub(crate) mod legacy_tls;
 pub mod server;
 pub mod tls;
 mod trust;

@@ -1,7 +1,11 @@
 //! The iLO client against the simulated iLO.
 
 #[cfg(test)]
+mod blame;
+#[cfg(test)]
 mod captures;
+#[cfg(test)]
+mod detection;
 #[cfg(test)]
 mod generations;
 #[cfg(test)]
@@ -9,11 +13,19 @@ mod media;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod ribcl_replay;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
+mod settings;
+#[cfg(test)]
 pub(crate) mod site;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod trust;
 
@@ -72,7 +84,7 @@ async fn deploys_through_virtual_media() {
     assert_eq!(ilo.post_state().await.unwrap(), PostState::FinishedPost);
     // The override was for one boot.
     assert_eq!(
-        ilo.boot_device().await.unwrap().enabled,
+        ilo.boot_device().await.unwrap().next.enabled,
         OverrideEnabled::Disabled
     );
 

@@ -1,5 +1,6 @@
 //! One iLO over HTTPS: its session, its redirects, and what is tried again.
 
+use super::body;
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::http;
@@ -8,17 +9,15 @@ use crate::ilo::deadline::Deadline;
 use crate::ilo::failure::{Class, Failure, Message, Refusal};
 use crate::ilo::{IloOptions, mask};
 use crate::secret::Secret;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// Redirects followed for one request.
 const MAX_REDIRECTS: usize = 5;
-
-/// Longest answer that is read. The largest resource seen has some 200 KiB.
-const MAX_BODY_BYTES: usize = 8 << 20;
 
 /// Pauses between attempts at a request that certainly had no effect.
 const TRANSIENT: Backoff = Backoff {
@@ -43,6 +42,8 @@ pub(super) struct Transport {
     base: String,
     username: String,
     password: Secret,
+    /// Whether the iLO refused to talk about encodings.
+    takes_no_encoding: AtomicBool,
     session: Mutex<Session>,
 }
 
@@ -89,6 +90,7 @@ impl Transport {
             base: format!("https://{}", Address::parse(&options.base_url)?.authority),
             username: options.username,
             password: options.password,
+            takes_no_encoding: AtomicBool::new(false),
             session: Mutex::new(Session {
                 collection: None,
                 open: None,
@@ -301,6 +303,10 @@ impl Transport {
         for _ in 0..=MAX_REDIRECTS {
             let reply = self.round_trip(who, method, &path, body).await?;
             tracing::trace!(base = self.base, %method, path, status = reply.status.as_u16());
+            let refused = reply.status == StatusCode::NOT_ACCEPTABLE;
+            if refused && !self.takes_no_encoding.swap(true, Ordering::Relaxed) {
+                continue;
+            }
             if !matches!(reply.status.as_u16(), 301 | 302 | 307 | 308) {
                 return Ok(reply);
             }
@@ -332,6 +338,9 @@ impl Transport {
             .client
             .request(method.clone(), format!("{}{path}", self.base))
             .header("OData-Version", "4.0");
+        if !self.takes_no_encoding.load(Ordering::Relaxed) {
+            request = request.header(ACCEPT_ENCODING, "gzip");
+        }
         request = match who {
             Who::Nobody => request,
             Who::Session(token) => request.header("X-Auth-Token", token.expose()),
@@ -344,15 +353,14 @@ impl Transport {
         }
         let mut response = request.send().await.map_err(no_answer)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
-            if bytes.len() + chunk.len() > MAX_BODY_BYTES {
-                let message =
-                    format!("the answer to {method} {path} exceeds {MAX_BODY_BYTES} bytes");
-                return Err(Failure::Broken(Error::new(Kind::Limit, message)));
+        let bytes = body::read(&mut response).await.map_err(|error| {
+            let error = error.detail("request", format!("{method} {}", mask::text(path)));
+            match error.is_retryable() {
+                true => Failure::NoAnswer { error, sent: true },
+                false => Failure::Broken(error),
             }
-            bytes.extend_from_slice(&chunk);
-        }
+        })?;
+        let bytes = body::unpacked(bytes).map_err(Failure::Broken)?;
         let body = match serde_json::from_slice(&bytes) {
             Ok(body) => body,
             Err(_) if bytes.is_empty() || !status.is_success() => Value::Null,
@@ -423,6 +431,7 @@ mod tests {
             username: "root".to_owned(),
             password: Secret::new("hunter2"),
             trust: http::Trust::Insecure,
+            legacy_tls: false,
             timeout: Duration::from_secs(1),
         })
         .unwrap()

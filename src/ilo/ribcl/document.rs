@@ -18,7 +18,7 @@ const MAX_NAME: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Element {
     pub(super) name: String,
-    attributes: Vec<(String, String)>,
+    pub(super) attributes: Vec<(String, String)>,
     /// The text up to the next tag.
     pub(super) text: String,
     /// Names of what it stands in, outermost first.
@@ -35,6 +35,11 @@ impl Element {
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
+    /// In how many elements of the answer it stands; the documents' own do not count.
+    pub(super) fn depth(&self) -> usize {
+        self.within.iter().filter(|outer| *outer != "RIBCL").count()
+    }
+
     /// Whether it stands in an element of this name.
     pub(super) fn is_within(&self, name: &str) -> bool {
         self.within.iter().any(|outer| outer == name)
@@ -48,7 +53,9 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// The text of that status, or what a success had to say besides.
     pub(super) message: String,
-    elements: Vec<Element>,
+    pub(super) elements: Vec<Element>,
+    /// The documents as they came.
+    pub(super) text: String,
 }
 
 impl Answer {
@@ -93,6 +100,7 @@ impl Answer {
             status,
             message,
             elements,
+            text: String::from_utf8_lossy(bytes).into_owned(),
         })
     }
 

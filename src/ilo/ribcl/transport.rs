@@ -4,16 +4,18 @@ use super::document::Answer;
 use super::http;
 use super::request::{Command, PROLOGUE};
 use super::status;
+use super::xmldata::{self, Shown};
 use crate::error::{Error, Kind, Result};
-use crate::http::{Trust, tls};
+use crate::http::{Trust, legacy_tls, tls};
 use crate::ilo::address::Address;
 use crate::ilo::deadline::Deadline;
+use crate::ilo::detection::Tried;
 use crate::ilo::failure::{Class, Failure, Message, Refusal};
 use crate::ilo::{IloOptions, mask};
 use crate::secret::Secret;
 use reqwest::StatusCode;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex;
 
 /// Pause between attempts, as HPE's own clients have it.
@@ -21,12 +23,17 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Attempts at a request that brought nothing back, unless a deadline counts.
 const ATTEMPTS: u32 = 4;
 
+/// A connection by either TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 /// An iLO and an account.
 pub(super) struct Transport {
     address: Address,
     username: String,
     password: Secret,
     trust: Trust,
+    legacy_tls: bool,
     timeout: Duration,
     /// Held while a request is on its way: two writers at once make the iLO refuse one.
     turn: Mutex<()>,
@@ -45,6 +52,7 @@ impl Transport {
             username: options.username,
             password: options.password,
             trust: options.trust,
+            legacy_tls: options.legacy_tls,
             timeout: options.timeout,
             turn: Mutex::new(()),
         })
@@ -93,16 +101,25 @@ impl Transport {
             self.address.authority
         );
         let parts = [head.as_str(), PROLOGUE, document.expose()];
-        let body = self.exchange(&parts).await?;
+        let body = match self.exchange(&parts).await? {
+            (200, body) if body.is_empty() => {
+                let error = Error::new(Kind::Unreachable, "the answer is empty").retryable(true);
+                return Err(Failure::NoAnswer { error, sent: true });
+            }
+            (200, body) => body,
+            (status @ 500.., _) => return Err(troubled(request, status)),
+            (status, _) => {
+                let message = format!("no RIBCL here: HTTP status {status}");
+                let error = Error::new(Kind::Unsupported, message);
+                let hint = "iLO 6 and 7 have none; else switch it on in the iLO's access settings";
+                return Err(Failure::Unable(error.hint(hint)));
+            }
+        };
         let answer = Answer::parse(&body).map_err(Failure::Broken)?;
         if answer.status == 0 {
             return Ok(answer);
         }
-        let text = mask::text(&answer.message);
-        let text = match self.password.expose() {
-            "" => text,
-            password => text.replace(password, "***"),
-        };
+        let text = self.masked(&answer.message);
         Err(Failure::Refused(Box::new(Refusal {
             request: request.to_owned(),
             status: StatusCode::OK,
@@ -115,17 +132,55 @@ impl Transport {
         })))
     }
 
-    /// A page that needs no account.
-    pub(super) async fn page(&self, path: &str) -> Result<Vec<u8>, Failure> {
-        let host = &self.address.authority;
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Close\r\n\r\n");
-        self.exchange(&[&head]).await
+    /// What the iLO says without what nobody shall see.
+    pub(super) fn masked(&self, text: &str) -> String {
+        let text = mask::text(text);
+        match self.password.expose() {
+            "" => text,
+            password => text.replace(password, "***"),
+        }
     }
 
-    async fn exchange(&self, parts: &[&str]) -> Result<Vec<u8>, Failure> {
-        let _turn = self.turn.lock().await;
+    /// What the iLO tells everybody; `None`, and why, if it tells nothing.
+    pub(super) async fn shown(&self, tried: &mut Tried) -> Option<Shown> {
+        let path = xmldata::PATH;
+        let host = &self.address.authority;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Close\r\n\r\n");
+        let request = format!("GET {path}");
+        match self.exchange(&[&head]).await {
+            Ok((200, page)) => {
+                let shown = Shown::parse(&page);
+                match &shown {
+                    Some(shown) => tried.note(&request, &mask::text(&shown.to_string())),
+                    None => tried.note(&request, "nothing about an iLO"),
+                }
+                shown
+            }
+            Ok((status, _)) => {
+                tried.note(&request, &format!("HTTP status {status}"));
+                None
+            }
+            Err(failure) => {
+                tried.note(&request, &failure.to_string());
+                None
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Stream>> {
         let Address { host, port, .. } = &self.address;
-        let connected = tls::connect(&self.trust, host, *port, self.timeout).await;
+        let (trust, timeout) = (&self.trust, self.timeout);
+        Ok(match self.legacy_tls {
+            false => Box::new(tls::connect(trust, host, *port, timeout).await?),
+            true => Box::new(legacy_tls::connect(trust, host, *port, timeout).await?),
+        })
+    }
+
+    /// Status and body of the answer.
+    async fn exchange(&self, parts: &[&str]) -> Result<(u16, Vec<u8>), Failure> {
+        let _turn = self.turn.lock().await;
+        // Boxed: a handshake is large, and most of the time none is under way.
+        let connected = Box::pin(self.connect()).await;
         let unsent = |error| Failure::NoAnswer { error, sent: false };
         let mut stream = connected.map_err(unsent)?;
         let lost = |e: &std::io::Error| Failure::NoAnswer {
@@ -164,20 +219,15 @@ impl Transport {
                 sent: true,
             })
         })?;
-        match http::read(&answer) {
-            Ok((200, body)) if !body.is_empty() => Ok(body),
-            Ok((200, _)) => Err(Failure::NoAnswer {
-                error: Error::new(Kind::Unreachable, "the answer is empty").retryable(true),
-                sent: true,
-            }),
-            Ok((status, _)) => Err(Failure::Unable(
-                Error::new(
-                    Kind::Unsupported,
-                    format!("not an iLO, or one with RIBCL switched off: HTTP status {status}"),
-                )
-                .hint("check the address; enable Redfish or RIBCL in the iLO's access settings"),
-            )),
-            Err(error) => Err(Failure::Broken(error)),
-        }
+        http::read(&answer).map_err(Failure::Broken)
     }
+}
+
+/// The iLO is there and cannot answer now.
+fn troubled(request: &str, status: u16) -> Failure {
+    Failure::Refused(Box::new(Refusal {
+        request: request.to_owned(),
+        status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        message: None,
+    }))
 }

@@ -88,6 +88,7 @@ async fn connect(authority: &Authority, server: &ServerHandle) -> Ilo {
         username: "username".to_owned(),
         password: Secret::new(PASSWORD),
         trust: Trust::Ca(authority.pem.clone()),
+        legacy_tls: false,
         timeout: TIMEOUT,
     };
     Ilo::connect(options).await.unwrap()

@@ -101,6 +101,7 @@ async fn an_answer_is_read_however_it_is_cut() {
                 username: "root".to_owned(),
                 password: Secret::new(PASSWORD),
                 trust: Trust::Ca(authority.pem.clone()),
+                legacy_tls: false,
                 timeout: TIMEOUT,
             });
             let ilo = ilo.await.unwrap();

@@ -223,6 +223,7 @@ impl Site {
             username: "root".to_owned(),
             password: Secret::new(PASSWORD),
             trust: Trust::Ca(self.authority.pem.clone()),
+            legacy_tls: false,
             timeout: Duration::from_secs(10),
         }
     }

@@ -15,7 +15,9 @@ use tokio_rustls::TlsAcceptor;
 #[tokio::test]
 async fn a_pinned_certificate_needs_no_authority() {
     let site = Site::new();
-    let shown = ilo::certificate(&site.base_url(), TIMEOUT).await.unwrap();
+    let shown = ilo::certificate(&site.base_url(), false, TIMEOUT)
+        .await
+        .unwrap();
     assert!(shown.subject.starts_with("CN="), "{shown:?}");
     assert!(shown.not_after.contains("4096"), "{shown:?}");
     let trust = Trust::Pinned(shown.fingerprint.to_string().parse().unwrap());
@@ -31,7 +33,9 @@ async fn a_pinned_certificate_needs_no_authority() {
 #[tokio::test]
 async fn another_certificate_than_the_pinned_one_is_refused() {
     let (site, other) = (Site::new(), Site::new());
-    let shown = ilo::certificate(&other.base_url(), TIMEOUT).await.unwrap();
+    let shown = ilo::certificate(&other.base_url(), false, TIMEOUT)
+        .await
+        .unwrap();
     let options = IloOptions {
         trust: Trust::Pinned(shown.fingerprint),
         ..site.options()
@@ -39,6 +43,10 @@ async fn another_certificate_than_the_pinned_one_is_refused() {
     let error = Ilo::connect(options).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (Kind::Auth, false));
     assert!(error.advice().unwrap().contains("fingerprint"));
+    let own = ilo::certificate(&site.base_url(), false, TIMEOUT).await;
+    let own = own.unwrap().fingerprint;
+    assert_eq!(error.details()["shown"], own.to_string());
+    assert_eq!(error.details()["pinned"], shown.fingerprint.to_string());
     assert_eq!(site.count(|_| true), 0);
 }
 
@@ -77,7 +85,7 @@ async fn a_copied_certificate_is_refused() {
             }
         });
         // Anybody may look at the certificate ...
-        let shown = ilo::certificate(&base_url, TIMEOUT).await.unwrap();
+        let shown = ilo::certificate(&base_url, false, TIMEOUT).await.unwrap();
         assert_eq!(shown.fingerprint, fingerprint);
         // ... but nobody talks to it.
         let options = IloOptions {

@@ -153,6 +153,7 @@ impl Deployer {
             username: text(&node, "/driver_info/ilo_username"),
             password: Secret::new(std::fs::read_to_string(password).unwrap()),
             trust: self.trust.clone(),
+            legacy_tls: false,
             timeout: Duration::from_secs(20),
         })
         .await
