@@ -17,10 +17,10 @@ pub(crate) const ROWS: [(&str, Row); 9] = [
     ("raw to tgtd, disk, flushed", raw_to_disk),
     ("raw to our own target, against plain TCP", raw_to_ours),
     ("sparse qcow2 to a thin tgtd", |name, settings| {
-        sparse(name, settings, true)
+        sparse(name, settings, true);
     }),
     ("sparse qcow2 to a thick tgtd", |name, settings| {
-        sparse(name, settings, false)
+        sparse(name, settings, false);
     }),
     ("64 disks at once", many),
     ("one compressed image to 20 disks", fan_out),

@@ -17,6 +17,9 @@ use crate::iscsi::scsi::reservation::{Kind, ReserveOut, change, decode_holder, d
 const OURS: u64 = 0x6672_0000_0000_0000;
 const NUMBER: u64 = 0x0000_ffff_ffff_ffff;
 
+/// The command's name.
+pub(super) const OUT: &str = "PERSISTENT RESERVE OUT";
+
 /// Rounds against other owners that want the disk at the same time.
 const ROUNDS: u32 = 8;
 
@@ -53,8 +56,9 @@ pub(super) async fn acquire(line: &mut Line, key: u64) -> Result<Fenced, Failure
         Err(failure) if failure.is_of_the_connection() => Err(failure),
         Err(failure) => {
             // The disk is somebody else's, or not to be had: leave nothing of ours behind.
-            let gone = ReserveOut { key, other: 0 };
-            reserve_out(line, change::REGISTER, gone).await.ok();
+            for (cdb, transfer) in release(key) {
+                line.run(OUT, cdb, transfer).await.ok();
+            }
             // Some units know keys and no reservations of this kind.
             match is_illegal(&failure) {
                 true => Ok(Fenced::Unsupported),
@@ -152,8 +156,7 @@ fn out(action: u8, list: ReserveOut) -> (Cdb, Transfer) {
 
 async fn reserve_out(line: &mut Line, action: u8, list: ReserveOut) -> Result<(), Failure> {
     let (cdb, transfer) = out(action, list);
-    let name = "PERSISTENT RESERVE OUT";
-    line.run(name, cdb, transfer).await.map(drop)
+    line.run(OUT, cdb, transfer).await.map(drop)
 }
 
 async fn keys(line: &mut Line) -> Result<Option<Vec<u64>>, Failure> {

@@ -177,7 +177,7 @@ impl Session {
         if let Some(key) = self.shared.key {
             for (cdb, transfer) in fence::release(key) {
                 // A newer owner may have taken it, and a lost session is told of below.
-                self.run("PERSISTENT RESERVE OUT", cdb, transfer).await.ok();
+                self.run(fence::OUT, cdb, transfer).await.ok();
             }
         }
         let (reply, answer) = oneshot::channel();
