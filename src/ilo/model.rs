@@ -30,7 +30,7 @@ impl Dialect {
 /// Who the server is and how it does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IloInfo {
-    /// 5 for iLO 5, and so on.
+    /// 5 for iLO 5, and so on; 0 for a Redfish service that is no iLO.
     pub generation: u8,
     /// What we speak with it.
     pub dialect: Dialect,

@@ -25,6 +25,8 @@ mod settings;
 #[cfg(test)]
 pub(crate) mod site;
 #[cfg(test)]
+mod sushy;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod trust;
@@ -301,7 +303,11 @@ fn calls_can_move_between_threads() {
         assert_send(ilo.attach_vmedia(Device::Cdrom, url, TIMEOUT));
         assert_send(ilo.eject_vmedia(Device::Cdrom, TIMEOUT));
         assert_send(ilo.set_one_time_boot(BootDevice::Disk, TIMEOUT));
+        assert_send(ilo.set_boot_device(BootDevice::Disk, TIMEOUT));
+        assert_send(ilo.set_boot_mode(BootMode::Uefi, TIMEOUT));
+        assert_send(ilo.set_secure_boot(true, TIMEOUT));
         assert_send(ilo.request("GET", "/", None, TIMEOUT));
+        assert_send(ilo.ribcl(url, TIMEOUT));
         assert_send(ilo.close());
     }
     let _ = all;

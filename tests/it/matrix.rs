@@ -50,6 +50,7 @@ const CASES: &[Case] = &[
     ("ilo5", "ilo.power=unknown-first", Done),
     ("ilo5", "ilo.post=resets-twice", Done),
     ("ilo5", "ilo.boot=not-kept", Fails("timeout")),
+    ("ilo5", "ilo.boot=continuous-refused", Done),
     ("ilo5", "ilo.boot=unsupported", Fails("unsupported")),
     ("ilo5", "ilo.secure-boot=lost", Done),
     ("ilo5", "ilo.read=503-x3", Done),

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 /// Where the actions of a drive are: the standard's, then HPE's own, which is all that iLO 5 1.x
 /// has, then iLO 4's. Older firmware has none: its drive is written to.
-const INSERT: [&str; 3] = [
+pub(super) const INSERT: [&str; 3] = [
     "/Actions/#VirtualMedia.InsertMedia",
     "/Oem/Hpe/Actions/#HpeiLOVirtualMedia.InsertVirtualMedia",
     "/Oem/Hp/Actions/#HpiLOVirtualMedia.InsertVirtualMedia",
 ];
-const EJECT: [&str; 3] = [
+pub(super) const EJECT: [&str; 3] = [
     "/Actions/#VirtualMedia.EjectMedia",
     "/Oem/Hpe/Actions/#HpeiLOVirtualMedia.EjectVirtualMedia",
     "/Oem/Hp/Actions/#HpiLOVirtualMedia.EjectVirtualMedia",
@@ -184,7 +184,11 @@ const RESETS: &str = "/Actions/#ComputerSystem.Reset";
 
 /// Where a power action is posted, unless it is the system itself, and what; of those that this
 /// firmware has.
-fn action(dialect: Dialect, target: PowerTarget, system: &Value) -> Option<(Option<&str>, Value)> {
+pub(super) fn action(
+    dialect: Dialect,
+    target: PowerTarget,
+    system: &Value,
+) -> Option<(Option<&str>, Value)> {
     let offered = offered(system);
     // Firmware that lists nothing has what the standard has.
     let has = |name: &str| offered.contains(&name);
@@ -262,12 +266,15 @@ mod tests {
     #[test]
     fn what_firmware_does_not_offer_is_not_asked_for() {
         use PowerTarget as T;
-        let capture = include_str!("../../../tests/data/ilo5/1.30/rbsu_systems_1_response.http");
+        let capture = include_str!(
+            "../../../tests/data/ilo/redfish/ilo5-1.30-raw-http/rbsu_systems_1_response.http"
+        );
         let body = capture.find('{').map(|at| &capture[at..]);
         let old: Value = serde_json::from_str(body.unwrap()).unwrap();
-        let new: Value =
-            serde_json::from_str(include_str!("../../../tests/data/ilo5/3.11/Systems_1.json"))
-                .unwrap();
+        let new: Value = serde_json::from_str(include_str!(
+            "../../../tests/data/ilo/redfish/ilo5-3.11-dl360gen10plus/Systems_1.json"
+        ))
+        .unwrap();
         for (target, in_old, in_new) in [
             (T::On, Some("On"), Some("On")),
             (T::Off, Some("PushPowerButton"), Some("GracefulShutdown")),

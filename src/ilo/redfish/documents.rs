@@ -123,7 +123,7 @@ pub(super) fn uuid(system: &Value) -> Option<Uuid> {
 }
 
 /// Boot mode, from the BIOS resource and the system's `UefiClass`. Servers that only know UEFI
-/// have no `BootMode` attribute.
+/// have no `BootMode` attribute; what is no iLO has the mode of the boot override alone.
 pub(super) fn boot_mode(bios: &Value, system: &Value) -> BootMode {
     match attribute(bios, "BootMode").and_then(Value::as_str) {
         Some("Uefi") => BootMode::Uefi,
@@ -131,7 +131,12 @@ pub(super) fn boot_mode(bios: &Value, system: &Value) -> BootMode {
         _ => match oem(system, "/Bios/UefiClass").and_then(Value::as_u64) {
             Some(3) => BootMode::Uefi,
             Some(0) => BootMode::Legacy,
-            _ => BootMode::Unknown,
+            _ if oem(system, "").is_some() => BootMode::Unknown,
+            _ => match text(system, "/Boot/BootSourceOverrideMode") {
+                "UEFI" => BootMode::Uefi,
+                "Legacy" => BootMode::Legacy,
+                _ => BootMode::Unknown,
+            },
         },
     }
 }

@@ -6,6 +6,9 @@
 
 mod actions;
 mod body;
+#[cfg(test)]
+#[path = "captures_tests.rs"]
+mod captures;
 mod documents;
 mod message;
 mod order;

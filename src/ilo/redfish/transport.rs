@@ -35,6 +35,13 @@ const BUSY: Backoff = Backoff {
     max: Duration::from_secs(10),
 };
 
+/// How a service without sessions answers a login although its root has a link for it.
+const NO_SESSIONS: [StatusCode; 3] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::NOT_IMPLEMENTED,
+];
+
 /// Requests to one iLO, one at a time, within one session.
 pub(super) struct Transport {
     client: Client,
@@ -52,6 +59,15 @@ struct Session {
     /// Where sessions are created; services without sessions take the password each time.
     collection: Option<String>,
     open: Option<OpenSession>,
+}
+
+impl Session {
+    fn who(&self) -> Who<'_> {
+        match &self.open {
+            Some(open) => Who::Session(&open.token),
+            None => Who::Account,
+        }
+    }
 }
 
 /// In whose name a request is sent.
@@ -227,27 +243,18 @@ impl Transport {
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         let mut session = self.session.lock().await;
-        if session.collection.is_none() {
-            let reply = self.exchange(Who::Account, method, path, body).await?;
-            return self.accept(method, path, reply);
-        }
         let fresh = session.open.is_none();
-        let token = match &session.open {
-            Some(open) => open.token.clone(),
-            None => self.open(&mut session).await?,
-        };
-        let reply = self
-            .exchange(Who::Session(&token), method, path, body)
-            .await?;
+        if fresh {
+            self.open(&mut session).await?;
+        }
+        let reply = self.exchange(session.who(), method, path, body).await?;
         if reply.status != StatusCode::UNAUTHORIZED || fresh {
             return self.accept(method, path, reply);
         }
         tracing::info!(base = self.base, "session is gone, logging in again");
         session.open = None;
-        let token = self.open(&mut session).await?;
-        let reply = self
-            .exchange(Who::Session(&token), method, path, body)
-            .await?;
+        self.open(&mut session).await?;
+        let reply = self.exchange(session.who(), method, path, body).await?;
         self.accept(method, path, reply)
     }
 
@@ -256,12 +263,23 @@ impl Transport {
         self.session.lock().await.open.as_ref()?.path.clone()
     }
 
-    async fn open(&self, session: &mut Session) -> Result<Secret, Failure> {
-        let path = session.collection.as_deref().unwrap_or_default();
+    /// Opens a session, unless the service has none: then each request carries the password.
+    async fn open(&self, session: &mut Session) -> Result<(), Failure> {
+        let Some(path) = session.collection.as_deref() else {
+            return Ok(());
+        };
         let body = json!({ "UserName": self.username, "Password": self.password.expose() });
         let reply = self
             .exchange(Who::Nobody, &Method::POST, path, Some(&body))
             .await?;
+        if NO_SESSIONS.contains(&reply.status) {
+            tracing::info!(
+                base = self.base,
+                "no sessions here, using Basic authentication"
+            );
+            session.collection = None;
+            return Ok(());
+        }
         let token = reply
             .headers
             .get("x-auth-token")
@@ -285,10 +303,10 @@ impl Transport {
         };
         let linked = || body.get("@odata.id")?.as_str().map(str::to_owned);
         session.open = Some(OpenSession {
-            token: token.clone(),
+            token,
             path: path_of_session.or_else(linked),
         });
-        Ok(token)
+        Ok(())
     }
 
     /// One request with its redirects: same method, same body, same host.
@@ -458,7 +476,9 @@ mod tests {
 
     #[test]
     fn captured_session_location_has_no_host() {
-        let capture = include_str!("../../../tests/data/ilo5/1.30/login_login_response.http");
+        let capture = include_str!(
+            "../../../tests/data/ilo/redfish/ilo5-1.30-raw-http/login_login_response.http"
+        );
         let location = capture
             .lines()
             .find_map(|l| l.strip_prefix("Location: "))

@@ -67,11 +67,14 @@ impl Ribcl {
     ) -> Result<BootDevices> {
         let next = self.boot(within).await?;
         let order = self.look(Block::Server, "GET_PERSISTENT_BOOT", within);
-        let order = order.await?;
-        let first = order.below("PERSISTENT_BOOT").next();
+        let persistent = match order.await {
+            Ok(order) => order.below("PERSISTENT_BOOT").next().and_then(device),
+            Err(failure) if failure.class() == Some(Class::Unsupported) => None,
+            Err(failure) => return Err(failure.into()),
+        };
         Ok(BootDevices {
             next,
-            persistent: first.and_then(device),
+            persistent,
             pending: None,
         })
     }
@@ -181,19 +184,19 @@ mod tests {
         let cases: [(&[u8], [BootDevice; 5]); 3] = [
             (
                 include_bytes!(
-                    "../../../tests/data/ribcl/ilo4/get_persistent_boot_device_bios_xml.xml"
+                    "../../../tests/data/ilo/ribcl/ilo4-documents/get_persistent_boot_device_bios_xml.xml"
                 ),
                 [D::Cdrom, D::Pxe, D::Usb, D::Usb, D::Disk],
             ),
             (
                 include_bytes!(
-                    "../../../tests/data/ribcl/ilo4/get_persistent_boot_device_cdrom_uefi_xml.xml"
+                    "../../../tests/data/ilo/ribcl/ilo4-documents/get_persistent_boot_device_cdrom_uefi_xml.xml"
                 ),
                 [D::Cdrom, D::Disk, D::Pxe, D::Pxe, D::Usb],
             ),
             (
                 include_bytes!(
-                    "../../../tests/data/ribcl/ilo4/get_persistent_boot_device_hdd_uefi_xml.xml"
+                    "../../../tests/data/ilo/ribcl/ilo4-documents/get_persistent_boot_device_hdd_uefi_xml.xml"
                 ),
                 [D::Disk, D::Cdrom, D::Usb, D::Pxe, D::Pxe],
             ),

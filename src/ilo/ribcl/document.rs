@@ -8,11 +8,14 @@
 use crate::error::{Error, Kind, Result};
 
 /// Elements read of one answer; the longest seen has some 3000.
-const MAX_ELEMENTS: usize = 50_000;
+const MAX_ELEMENTS: usize = 20_000;
 /// Nesting; the deepest seen is 6.
-const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 32;
 /// Longest name of an element or attribute.
-const MAX_NAME: usize = 128;
+const MAX_NAME: usize = 64;
+/// Longest value of an attribute, in bytes, and how many of its own quotes it may hold.
+const MAX_VALUE: usize = 8 << 10;
+const MAX_QUOTES: usize = 64;
 
 /// An element of any of the documents, in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -136,6 +139,12 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Vec<Element>> {
             after(instruction, "?>")
         } else if let Some(comment) = tag.strip_prefix("!--") {
             after(comment, "-->")
+        } else if let Some(text) = tag.strip_prefix("![CDATA[") {
+            let (text, rest) = text.split_once("]]>").unwrap_or((text, ""));
+            if let Some(last) = elements.last_mut() {
+                last.text = text.trim().to_owned();
+            }
+            rest
         } else if let Some(close) = tag.strip_prefix('/') {
             let (name, rest) = split_name(close);
             if let Some(at) = open.iter().rposition(|o| o == name) {
@@ -225,17 +234,20 @@ fn start_tag(text: &str) -> (Element, bool, &str) {
 }
 
 /// A value up to its quote. The same quote may stand in it: it ends the value only where the tag
-/// ends or another attribute begins.
+/// ends or another attribute begins. A value never spans tags, or a lost quote would swallow what
+/// follows.
 fn quoted_value(text: &str, quote: char) -> (&str, &str) {
-    for (at, _) in text.match_indices(quote) {
+    let mut looked_at = 0;
+    for (at, _) in text.match_indices(quote).take(MAX_QUOTES) {
         let (value, rest) = (
             text.get(..at).unwrap_or(""),
             text.get(at + 1..).unwrap_or(""),
         );
-        // A value never spans tags; without this a lost quote would swallow what follows.
-        if value.contains("/>") || value.contains("<?xml") {
+        let new = value.get(looked_at..).unwrap_or("");
+        if at > MAX_VALUE || new.contains("/>") || new.contains("<?xml") {
             break;
         }
+        looked_at = at;
         if ends_value(rest) {
             return (value, rest);
         }

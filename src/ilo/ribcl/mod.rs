@@ -4,6 +4,9 @@
 //! alone does not attach a medium; the drive is told to connect it, and shows both.
 
 mod boot;
+#[cfg(test)]
+#[path = "captures_tests.rs"]
+mod captures;
 mod document;
 mod http;
 mod raw;

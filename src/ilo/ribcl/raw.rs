@@ -8,6 +8,7 @@ use crate::ilo::deadline::Deadline;
 use crate::ilo::failure::Failure;
 use crate::secret::Secret;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::iter::Peekable;
 
 const HIDDEN: &str = "***";
@@ -21,6 +22,9 @@ const SECRETS: [&str; 6] = [
     "COMMUNITY",
     "TOKEN",
 ];
+
+/// Each is looked for in all of the answer.
+const MAX_SECRETS: usize = 100;
 
 impl Ribcl {
     /// Runs a block of commands; its elements in the order and nesting of the answer, names of
@@ -87,21 +91,22 @@ impl Element {
     }
 }
 
-/// The documents with every secret hidden; `None` if one was read that cannot be found in them.
+/// The documents with every secret hidden; `None` if one was read that cannot be found in them, or
+/// there are more than any iLO has.
 fn without_secrets(answer: &Answer) -> Option<String> {
+    let secrets = answer.elements.iter().flat_map(Element::secrets);
+    let secrets: BTreeSet<&str> = secrets.collect();
+    if secrets.len() > MAX_SECRETS {
+        return None;
+    }
     let mut text = answer.text.clone();
-    for secret in answer.elements.iter().flat_map(Element::secrets) {
+    for secret in secrets {
         let written = secret.replace('&', "&amp;").replace('<', "&lt;");
         let written = written.replace('>', "&gt;").replace('"', "&quot;");
         let found = [secret, &written]
             .into_iter()
             .find(|form| text.contains(form));
-        // The same one may have been hidden already.
-        match found {
-            Some(form) => text = text.replace(form, HIDDEN),
-            None if secret.contains(HIDDEN) => {}
-            None => return None,
-        }
+        text = text.replace(found?, HIDDEN);
     }
     Some(text)
 }
@@ -128,6 +133,8 @@ mod tests {
             assert!(!shown.contains(secret), "{shown}");
         }
         assert!(shown.contains("<NAME VALUE=\"x\"/>") && shown.contains("VALUE=\"***\""));
+        let many = (0..200).map(|n| format!("<A PASSWORD='pw{n:03}'/>"));
+        assert_eq!(read(&many.collect::<String>()), None);
         // A control character that the reader left out.
         assert_eq!(read("<A PASSWORD=\"p\u{1}w\"/>"), None);
     }
