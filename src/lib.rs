@@ -38,7 +38,7 @@
 //! - **Secrets, signed URLs and sessions are opaque to Lua and absent from the journal**, which
 //!   holds a reference to the call that made them ([`engine::LiveRef`]).
 //! - **A disk is written by one owner.** A run has a lease and a fence number; the writer asks for
-//!   the lease before each chunk, and the target refuses an initiator with an older fence.
+//!   the lease before each chunk, and reserves the disk: its target refuses an older owner.
 //! - **Success is what was seen**: media read back as inserted, the ramdisk's own call, every byte
 //!   of the disk compared, the boot.
 //! - **Peers' bytes never panic us**, and every wait has a deadline.

@@ -67,8 +67,12 @@ fn result(value: &Value) {
         text("/image/format"),
         bytes(number("/written/image_bytes").unwrap_or(0))
     );
+    let reserved = match at("/written/disk/reserved") {
+        Some(Value::Bool(true)) => "reserved meanwhile",
+        _ => "not reserved",
+    };
     out!(
-        "  disk      {} {} of {} at {}",
+        "  disk      {} {} of {} at {}, {reserved}",
         text("/written/disk/vendor").trim(),
         text("/written/disk/product").trim(),
         bytes(number("/written/disk/bytes").unwrap_or(0)),

@@ -61,6 +61,15 @@ pub enum Failure {
     /// The unit was reset after data had been written and before it was flushed.
     #[error("the unit was reset, and data written before may be lost")]
     Reset,
+    /// A newer owner has taken the disk over.
+    #[error("a newer owner has taken the disk over")]
+    Fenced,
+    /// Somebody who is none of us has reserved the disk.
+    #[error("the disk is reserved by somebody else, under key {key:#018x}")]
+    Reserved {
+        /// The reservation key.
+        key: u64,
+    },
     /// After a reconnection there was another disk than before.
     #[error("the disk is another one since the reconnection: {what} changed")]
     OtherDisk {
@@ -190,7 +199,7 @@ impl Failure {
                 _ => Kind::Protocol,
             },
             Self::Reset => Kind::InDoubt,
-            Self::OtherDisk { .. } => Kind::Conflict,
+            Self::Fenced | Self::Reserved { .. } | Self::OtherDisk { .. } => Kind::Conflict,
             Self::Unusable { .. } => Kind::NotFound,
             Self::InvalidArgument(_) => Kind::Invalid,
             Self::LoggedOut => Kind::Conflict,
@@ -221,6 +230,15 @@ impl Failure {
             Self::Connect(_) => "check that the target listens there and the network lets us",
             Self::ConnectionLost { .. } => "log in again and repeat what was not flushed",
             Self::Reset => "write everything since the last flush again",
+            Self::Fenced => {
+                "another run deploys this node now; if none does, restart the node's ramdisk"
+            }
+            Self::Status { status: 0x18, .. } => {
+                "somebody else has reserved this disk: another run, or a cluster that uses it"
+            }
+            Self::Reserved { .. } => {
+                "a cluster may use this disk; if not, clear its persistent reservation"
+            }
             Self::OtherDisk { .. } => "the target was set up anew; start again",
             Self::Unusable { .. } => "name the lun of a disk; tgt's disks begin at 1",
             _ => return None,

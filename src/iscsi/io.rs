@@ -81,6 +81,11 @@ impl Connection {
         self.outgoing.set_digests(params.digests);
     }
 
+    /// Tells the peer that nothing more comes, if it can still be told.
+    pub(super) async fn close(&mut self) {
+        self.stream.shutdown().await.ok();
+    }
+
     /// Appends a PDU to the send queue; [`Self::turn`] sends it.
     pub(super) fn queue(&mut self, pdu: Pdu) {
         self.outgoing.push(pdu);

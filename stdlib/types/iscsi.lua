@@ -28,10 +28,10 @@ function iscsi.flush(lun) end
 ---Tells what the disk is.
 ---    iscsi.info(lun).bytes   --> 4294967296
 ---@param lun Session as `iscsi.login` returns it
----@return any # `bytes`, `block_bytes`, `vendor`, `product`, `serial`, `unmap_zeroes`
+---@return any # `bytes`, `block_bytes`, `vendor`, `product`, `serial`, `unmap_zeroes`, `reserved`: whether the target keeps other writers off
 function iscsi.info(lun) end
 
----Opens a session with a disk.
+---Opens a session with a disk, and reserves it for the run where the target can.
 ---    local lun = iscsi.login(target)
 ---@param target Target as `ramdisk.wait` returns it
 ---@param o? { timeout?: string|number, digests?: "none"|"preferred"|"required" }

@@ -254,6 +254,7 @@ fn one_command_deploys_a_server_and_says_what_it_saw() {
     for part in [
         "lab-1: ok boot deploy ramdisk",
         "lab-1: done",
+        ", reserved meanwhile",
         "verified  ",
         "read back and compared",
         "from cdrom: deploy ramdisk of VMEDIA_BOOT_ISO; reboot",

@@ -9,21 +9,23 @@
     reason = "helpers of tests, which the lints do not recognise outside of test functions"
 )]
 
+mod breaches;
 mod failures;
+mod fence;
 mod libiscsi;
 mod ours;
 mod recovery;
 mod scripted;
 mod tgt;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use flowrun::error::Kind;
 use flowrun::iscsi::proto::pdu::Status;
 use flowrun::iscsi::scsi::{Cdb, Sense, SenseKey};
 use flowrun::iscsi::target::{BlockDevice, FileDisk, InitiatorRule, Target, TargetOptions};
 use flowrun::iscsi::{self, Chap, Digests, LoginOptions, Session, discover};
 use flowrun::secret::Secret;
-use scripted::{Act, scripted};
+use scripted::{Act, asynchronous, scripted};
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -41,6 +43,32 @@ const IQN: &str = "iqn.2026-01.test.flowrun:disk";
 const ME: &str = "iqn.2026-01.test.flowrun:me";
 
 const MIB: usize = 1 << 20;
+
+/// The tests that the module's list of conformance names are there.
+#[test]
+fn what_is_said_to_be_tested_is() {
+    fn sources(folder: &Path, all: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else {
+                all.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = String::new();
+    sources(&root.join("src/iscsi"), &mut all);
+    sources(&root.join("tests/it/iscsi"), &mut all);
+    let list = std::fs::read_to_string(root.join("src/iscsi/mod.rs")).unwrap();
+    let is_name = |name: &&str| name.contains('_') && !name.contains([' ', '/']);
+    let names: Vec<&str> = list.split('`').skip(1).step_by(2).filter(is_name).collect();
+    assert!(names.len() > 40, "{names:?}");
+    for name in names {
+        assert!(all.contains(&format!("fn {name}(")), "no test {name}");
+    }
+}
 
 fn options(port: u16) -> LoginOptions {
     let mut options = LoginOptions::new(format!("127.0.0.1:{port}"), IQN, ME);
@@ -60,17 +88,15 @@ fn chap(secret: &str, mutual: Option<&str>) -> Chap {
 /// Bytes that repeat nowhere near a block, so that a misplaced one is seen.
 fn pattern(length: usize, seed: u64) -> Bytes {
     let mut state = seed | 1;
-    let words = std::iter::repeat_with(|| {
+    let mut bytes = BytesMut::with_capacity(length + 8);
+    while bytes.len() < length {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words
-        .take(length.div_ceil(8))
-        .flatten()
-        .take(length)
-        .collect()
+        bytes.put_u64_le(state);
+    }
+    bytes.truncate(length);
+    bytes.freeze()
 }
 
 fn kind(error: iscsi::Error) -> Kind {
@@ -80,11 +106,10 @@ fn kind(error: iscsi::Error) -> Kind {
 /// Whether two long byte strings are equal, without printing them if not.
 fn assert_same(left: &[u8], right: &[u8], what: &str) {
     assert_eq!(left.len(), right.len(), "{what}");
-    let difference = left
-        .iter()
-        .zip(right)
-        .position(|(left, right)| left != right);
-    assert_eq!(difference, None, "{what}: first different byte");
+    if left != right {
+        let at = (0..left.len()).find(|at| left[*at] != right[*at]);
+        panic!("{what}: first different byte {at:?}");
+    }
 }
 
 /// Runs a tool to its end.

@@ -37,10 +37,13 @@ pub struct LoginOptions {
     /// Silence after which the target is asked for a sign of life; as long again, and the
     /// connection counts as lost.
     pub keep_alive: Duration,
+    /// Reserves the disk for the owner with this number where the unit has persistent
+    /// reservations: owners with smaller numbers cannot write any more.
+    pub fence: Option<u64>,
 }
 
 impl LoginOptions {
-    /// LUN 1, no CHAP, digests if the target can; 30 seconds to log in and for each
+    /// LUN 1, no CHAP, digests if the target can, no fence; 30 seconds to log in and for each
     /// command, a minute to recover, a sign of life every 10 seconds.
     pub fn new(
         portal: impl Into<String>,
@@ -58,6 +61,7 @@ impl LoginOptions {
             command_timeout: Duration::from_secs(30),
             recovery_timeout: Duration::from_secs(60),
             keep_alive: Duration::from_secs(10),
+            fence: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod discovery;
 mod driver;
+mod fence;
 mod line;
 mod login;
 mod open;

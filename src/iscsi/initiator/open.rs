@@ -1,5 +1,6 @@
-//! From options to a disk: login, a clean task set and the unit's description.
+//! From options to a disk: login, a clean task set, the unit's description, the fence.
 
+use super::fence::{self, Fenced};
 use super::line::Line;
 use super::login::{LoginOptions, log_in};
 use super::probe::{self, LunInfo, probe};
@@ -25,6 +26,7 @@ pub(super) struct Plan {
 pub(super) struct Opened {
     pub(super) line: Line,
     pub(super) info: LunInfo,
+    pub(super) fenced: Option<Fenced>,
     /// We reset the unit ourselves, so that it says it was reset.
     reset: bool,
 }
@@ -52,14 +54,24 @@ impl Plan {
             news: Vec::new(),
         };
         let reset = interrupted && end_old_tasks(&mut line).await?;
-        let info = match probe(&mut line, options.lun, params).await {
+        let mut info = match probe(&mut line, options.lun, params).await {
             Err(Failure::Unusable { lun, why, .. }) => {
                 let luns = probe::luns(&mut line).await;
                 return Err(Failure::Unusable { lun, why, luns });
             }
             info => info?,
         };
-        Ok(Opened { line, info, reset })
+        let fenced = match options.fence {
+            Some(number) => Some(fence::acquire(&mut line, fence::key(number)).await?),
+            None => None,
+        };
+        info.write_protected = probe::is_write_protected(&mut line).await?;
+        Ok(Opened {
+            line,
+            info,
+            fenced,
+            reset,
+        })
     }
 }
 
@@ -80,6 +92,9 @@ async fn end_old_tasks(line: &mut Line) -> Result<bool, Failure> {
 impl Opened {
     /// Whether the unit's cache is sure to be what it was before the reconnection.
     pub(super) fn kept_its_cache(&self) -> bool {
+        if self.fenced == Some(Fenced::Held { before: true }) {
+            return true;
+        }
         let news = &self.line.news;
         let was_reset = !self.reset && news.iter().any(|sense| sense.is_reset());
         news.contains(&Sense::I_T_NEXUS_LOSS) && !was_reset

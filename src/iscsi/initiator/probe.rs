@@ -56,7 +56,7 @@ impl LunInfo {
 /// Between two looks at a unit that is becoming ready.
 const NOT_READY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Gets to know the unit. The caller bounds the time.
+/// Gets to know the unit, but for [`is_write_protected`]. The caller bounds the time.
 pub(super) async fn probe(line: &mut Line, lun: u64, params: Params) -> Result<LunInfo, Failure> {
     let inquiry = inquiry(line, lun).await?;
     wait_until_ready(line).await?;
@@ -88,7 +88,6 @@ pub(super) async fn probe(line: &mut Line, lun: u64, params: Params) -> Result<L
     {
         provisioning = Provisioning::decode(&payload);
     }
-    let mode = mode(line).await?;
     Ok(LunInfo {
         lun,
         blocks: capacity.blocks,
@@ -99,7 +98,7 @@ pub(super) async fn probe(line: &mut Line, lun: u64, params: Params) -> Result<L
         revision: inquiry.revision,
         serial,
         device_id,
-        write_protected: mode.write_protected,
+        write_protected: false,
         can_unmap: capacity.thin && provisioning.unmap,
         // Only WRITE SAME promises zeros. UNMAP is a hint, which a unit may follow in part, even
         // where what it does unmap reads back zero (SBC-4 section 4.7.3).
@@ -188,7 +187,8 @@ async fn vpd(line: &mut Line, code: u8) -> Result<Option<Bytes>, Failure> {
     }
 }
 
-async fn mode(line: &mut Line) -> Result<ModeHeader, Failure> {
+/// Whether the unit refuses writes. tgt tells nobody whom a reservation keeps from writing.
+pub(super) async fn is_write_protected(line: &mut Line) -> Result<bool, Failure> {
     let cdb = |ten| Cdb::ModeSense {
         ten,
         page: 0x3f,
@@ -198,10 +198,13 @@ async fn mode(line: &mut Line) -> Result<ModeHeader, Failure> {
     };
     for ten in [false, true] {
         match line.run("MODE SENSE", cdb(ten), Transfer::In(192)).await {
-            Ok(data) => return Ok(ModeHeader::decode(ten, &data).unwrap_or_default()),
+            Ok(data) => {
+                let header = ModeHeader::decode(ten, &data).unwrap_or_default();
+                return Ok(header.write_protected);
+            }
             Err(failure) if is_illegal(&failure) => {}
             Err(failure) => return Err(failure),
         }
     }
-    Ok(ModeHeader::default())
+    Ok(false)
 }

@@ -33,6 +33,8 @@ impl Driver {
         if patience.is_zero() || self.is_done() {
             return Err(cause);
         }
+        // Some targets have room for one connection only.
+        self.connection.close().await;
         let mut wait = self.time2wait();
         let mut parked = VecDeque::new();
         let failure = loop {
@@ -128,6 +130,7 @@ impl Driver {
         let opened = *opened;
         self.connection = opened.line.connection;
         self.core = opened.line.core;
+        self.core.start_slowly();
         self.info.params = opened.info.params;
         self.heard = Instant::now();
         self.pinged = false;

@@ -1,6 +1,7 @@
 //! The handle that callers hold.
 
 use super::driver::{Call, Driver, Message, State};
+use super::fence::{self, Fenced};
 use super::line::{MAX_ATTENTIONS, good, is_busy, is_illegal};
 use super::login::{LoginOptions, random_isid};
 use super::open::Plan;
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) state: Arc<State>,
     driver: mpsc::Sender<Message>,
     info: LunInfo,
+    /// Our reservation key, if the disk is reserved.
+    key: Option<u64>,
     /// The first large write was sent.
     pub(super) primed: AtomicBool,
     /// The unit refused to write zeros by unmapping.
@@ -78,6 +81,10 @@ impl Session {
         let opened = plan.open(false).await?;
         let state = Arc::new(State::new(BUDGET));
         let (driver, inbox) = mpsc::channel(128);
+        let key = match opened.fenced {
+            Some(Fenced::Held { .. }) => plan.options.fence.map(fence::key),
+            _ => None,
+        };
         let shared = Shared {
             name,
             lun,
@@ -85,6 +92,7 @@ impl Session {
             state: Arc::clone(&state),
             driver,
             info: opened.info.clone(),
+            key,
             primed: AtomicBool::new(false),
             no_write_same: AtomicBool::new(false),
         };
@@ -98,6 +106,12 @@ impl Session {
     #[must_use]
     pub fn lun_info(&self) -> &LunInfo {
         &self.shared.info
+    }
+
+    /// Whether a persistent reservation keeps other writers off the disk.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.shared.key.is_some()
     }
 
     /// How often the connection was lost and made anew.
@@ -154,11 +168,18 @@ impl Session {
         flushed.map_err(|failure| self.error("iscsi.flush", failure))
     }
 
-    /// Ends the session once earlier calls are done. Calls on clones fail afterwards.
+    /// Ends the session once earlier calls are done, and gives the reservation up. Calls on clones
+    /// fail afterwards.
     ///
     /// # Errors
     /// If the session is over already, or the target does not answer.
     pub async fn logout(self) -> Result<()> {
+        if let Some(key) = self.shared.key {
+            for (cdb, transfer) in fence::release(key) {
+                // A newer owner may have taken it, and a lost session is told of below.
+                self.run(fence::OUT, cdb, transfer).await.ok();
+            }
+        }
         let (reply, answer) = oneshot::channel();
         let sent = self.shared.driver.send(Message::LogOut(reply)).await;
         let end = match sent {
@@ -226,6 +247,9 @@ impl Session {
                     }
                 }
                 failure if is_busy(failure) => {}
+                failure if self.is_reserved() && fence::is_conflict(failure) => {
+                    return Err(Failure::Fenced);
+                }
                 _ => return Err(failure),
             }
             if Instant::now() + pause >= deadline {

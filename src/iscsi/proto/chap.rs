@@ -5,6 +5,7 @@ use base64::Engine as _;
 use md5::{Digest, Md5};
 use sha1::Sha1;
 use sha2::Sha256;
+use sha3::Sha3_256;
 use subtle::ConstantTimeEq;
 
 /// Names and secrets of one target.
@@ -49,27 +50,35 @@ pub enum Algorithm {
     Sha1,
     /// 7.
     Sha256,
+    /// 8.
+    Sha3_256,
 }
+
+/// All, the strongest first.
+const ALL: [Algorithm; 4] = [
+    Algorithm::Sha3_256,
+    Algorithm::Sha256,
+    Algorithm::Sha1,
+    Algorithm::Md5,
+];
 
 impl Algorithm {
     /// What an initiator offers.
     ///
-    /// MD5 comes first: tgt takes 7 for SHA-1, and a target picks the first that it knows.
-    pub const OFFER: &str = "5,7,6";
+    /// A target picks the first that it knows. MD5 stands before SHA-256, as tgt takes 7 for SHA-1.
+    pub const OFFER: &str = "8,5,7,6";
 
     /// The strongest one in a CHAP_A list.
     #[must_use]
     pub fn strongest(list: &str) -> Option<Self> {
-        [Self::Sha256, Self::Sha1, Self::Md5]
-            .into_iter()
+        ALL.into_iter()
             .find(|algorithm| list.split(',').any(|number| number == algorithm.number()))
     }
 
     /// The one with this number.
     #[must_use]
     pub fn of(number: &str) -> Option<Self> {
-        [Self::Md5, Self::Sha1, Self::Sha256]
-            .into_iter()
+        ALL.into_iter()
             .find(|algorithm| algorithm.number() == number)
     }
 
@@ -80,6 +89,7 @@ impl Algorithm {
             Self::Md5 => "5",
             Self::Sha1 => "6",
             Self::Sha256 => "7",
+            Self::Sha3_256 => "8",
         }
     }
 
@@ -96,6 +106,7 @@ impl Algorithm {
             Self::Md5 => hash::<Md5>(parts),
             Self::Sha1 => hash::<Sha1>(parts),
             Self::Sha256 => hash::<Sha256>(parts),
+            Self::Sha3_256 => hash::<Sha3_256>(parts),
         }
     }
 
@@ -146,6 +157,10 @@ mod tests {
                 Algorithm::Sha256,
                 "a1bd68ee6b5becc0f9ff7ddb436903a6a41662fff5f42209c2a10f27e9197568",
             ),
+            (
+                Algorithm::Sha3_256,
+                "69c91f7b36663bbe5a3db2a4d9687c0723a30c214871cfab4ba781bcf008256a",
+            ),
         ];
         for (algorithm, expected) in table {
             let response = algorithm.respond(0x2a, &secret, &challenge);
@@ -161,8 +176,8 @@ mod tests {
     fn picks_the_strongest_known() {
         assert_eq!(Algorithm::strongest("5,7,6"), Some(Algorithm::Sha256));
         assert_eq!(Algorithm::strongest("5"), Some(Algorithm::Md5));
-        assert_eq!(Algorithm::strongest("8,55"), None);
-        assert!(Algorithm::OFFER.starts_with("5,"));
+        assert_eq!(Algorithm::strongest("5,8"), Some(Algorithm::Sha3_256));
+        assert_eq!(Algorithm::strongest("9,55"), None);
     }
 
     #[test]

@@ -91,13 +91,14 @@ impl Decoder {
         // only bidirectional commands and CDBs over 16 bytes use.
         let header_length = BHS_LEN + usize::from(bhs[4]) * 4;
         let length = u32::from_be_bytes([0, bhs[5], bhs[6], bhs[7]]);
-        if length > self.max_data_segment {
-            return Err(InvalidPdu::TooLong {
-                length,
-                limit: self.max_data_segment,
-            });
-        }
+        let limit = self.max_data_segment;
+        let too_long = (length > limit).then_some(InvalidPdu::TooLong { length, limit });
         let digest = if self.digests.header { 4 } else { 0 };
+        if let Some(too_long) = too_long
+            && digest == 0
+        {
+            return Err(too_long);
+        }
         if buffer.len() < header_length + digest {
             self.missing = header_length + digest - buffer.len();
             return Ok(None);
@@ -107,6 +108,10 @@ impl Decoder {
             if !rest.starts_with(&crc32c(&[headers])) {
                 return Err(InvalidPdu::HeaderDigest);
             }
+        }
+        // Where there is a digest the length is the peer's own, and none that the network made.
+        if let Some(too_long) = too_long {
+            return Err(too_long);
         }
         let header = Header::decode(bhs)?;
         buffer.advance(header_length + digest);
@@ -346,6 +351,23 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(pdu, ping(b"data"));
+    }
+
+    #[test]
+    fn a_flipped_bit_of_a_header_is_a_wrong_digest() {
+        let digests = Digests {
+            header: true,
+            data: true,
+        };
+        let whole = wire(ping(&[7; 4096]), digests);
+        for bit in 0..48 * 8 {
+            let mut bytes = BytesMut::from(&whole[..]);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let mut decoder = Decoder::new(8192);
+            decoder.set_params(digests, 8192);
+            let refused = decoder.decode(&mut bytes);
+            assert_eq!(refused, Err(InvalidPdu::HeaderDigest), "bit {bit}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub mod chap;
 pub mod digest;
 pub mod error;
 pub mod framing;
+#[cfg(test)]
+mod hostile;
 pub mod login;
 pub mod negotiate;
 pub mod pdu;

@@ -6,6 +6,7 @@
 mod cdb;
 mod inquiry;
 mod parameter;
+pub mod reservation;
 mod sense;
 
 pub use cdb::{Cdb, unmap_list, unmap_ranges};

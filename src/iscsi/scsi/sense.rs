@@ -78,6 +78,11 @@ impl Sense {
     /// A field of the parameter list has a value that is not supported.
     pub const INVALID_FIELD_IN_PARAMETER_LIST: Self =
         Self::new(SenseKey::ILLEGAL_REQUEST, 0x26, 0x00);
+    /// A RELEASE names another kind than the reservation has.
+    pub const INVALID_RELEASE: Self = Self::new(SenseKey::ILLEGAL_REQUEST, 0x26, 0x04);
+    /// No more initiator ports can register.
+    pub const INSUFFICIENT_REGISTRATION_RESOURCES: Self =
+        Self::new(SenseKey::ILLEGAL_REQUEST, 0x55, 0x04);
     /// There are no saved mode pages.
     pub const SAVING_PARAMETERS_NOT_SUPPORTED: Self =
         Self::new(SenseKey::ILLEGAL_REQUEST, 0x39, 0x00);
@@ -91,6 +96,12 @@ impl Sense {
     pub const POWER_ON_OR_RESET: Self = Self::new(SenseKey::UNIT_ATTENTION, 0x29, 0x00);
     /// The session before this one ended, and nothing else happened to the unit.
     pub const I_T_NEXUS_LOSS: Self = Self::new(SenseKey::UNIT_ATTENTION, 0x29, 0x07);
+    /// Another initiator dropped the reservation and all keys.
+    pub const RESERVATIONS_PREEMPTED: Self = Self::new(SenseKey::UNIT_ATTENTION, 0x2a, 0x03);
+    /// The holder gave the reservation up.
+    pub const RESERVATIONS_RELEASED: Self = Self::new(SenseKey::UNIT_ATTENTION, 0x2a, 0x04);
+    /// Another initiator dropped our key.
+    pub const REGISTRATIONS_PREEMPTED: Self = Self::new(SenseKey::UNIT_ATTENTION, 0x2a, 0x05);
     /// Something inside the target failed.
     pub const INTERNAL_TARGET_FAILURE: Self = Self::new(SenseKey::HARDWARE_ERROR, 0x44, 0x00);
 
@@ -170,6 +181,7 @@ impl Sense {
             (0x21, _) => "logical block address out of range",
             (0x24, _) => "invalid field in cdb",
             (0x25, _) => "logical unit not supported",
+            (0x26, 0x04) => "invalid release of persistent reservation",
             (0x26, _) => "invalid field in parameter list",
             (0x27, 0x07) => "space allocation failed, the target's storage is full",
             (0x27, _) => "write protected",
@@ -190,6 +202,7 @@ impl Sense {
             (0x44, _) => "internal target failure",
             (0x47, _) => "data transfer integrity error",
             (0x4b, _) => "data phase error",
+            (0x55, 0x04) => "insufficient registration resources",
             _ => "unnamed condition",
         }
     }

@@ -1,7 +1,7 @@
 //! One connection from its login to its end.
 
 use super::Shared;
-use super::registry::{Gate, Member};
+use super::registry::{Gate, Member, Port};
 use super::unit::{MAX_TRANSFER, Work, failed};
 use crate::iscsi::io::{Broken, Connection, Turn};
 use crate::iscsi::proto::chap::Challenge;
@@ -140,6 +140,7 @@ struct Session<'a> {
     core: TargetSession,
     shared: &'a Shared,
     gate: Gate,
+    port: Port,
     /// Takes the session out of the registry in the end.
     _member: Option<Member>,
     waiting: VecDeque<Request>,
@@ -161,6 +162,7 @@ impl<'a> Session<'a> {
         let discovery = member.is_none();
         let tsih = member.as_ref().map_or(1, |member| member.tsih);
         let gate = member.as_ref().map(|member| member.gate.clone());
+        let port = member.as_ref().map(|member| Port::clone(&member.port));
         // To a port that is new here nothing has happened that it could have missed.
         let returns = member.as_ref().is_some_and(|member| member.returns);
         let attention = returns.then_some(Sense::I_T_NEXUS_LOSS);
@@ -177,6 +179,7 @@ impl<'a> Session<'a> {
             core: TargetSession::new(logged_in, discovery, portal, LIMITS),
             shared,
             gate: gate.unwrap_or_default(),
+            port: port.unwrap_or_default(),
             _member: member,
             waiting: VecDeque::new(),
             running: JoinSet::new(),
@@ -244,14 +247,14 @@ impl<'a> Session<'a> {
 
     fn execute(&mut self, request: Request) {
         let itt = request.itt;
-        if self.attention.is_some()
-            && self.shared.unit.reports_attention(&request)
-            && let Some(attention) = self.attention.take()
+        let unit = &self.shared.unit;
+        if unit.reports_attention(&request)
+            && let Some(attention) = self.attention.take().or_else(|| unit.take_news(&self.port))
         {
             self.core.complete(itt, failed(attention));
             return;
         }
-        match self.shared.unit.begin(request) {
+        match unit.begin(request, &self.port) {
             Work::Done(completion) => self.core.complete(itt, completion),
             Work::Disk(work) => {
                 // The token is held until the operation has ended, even if this connection goes.

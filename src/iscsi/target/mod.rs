@@ -6,6 +6,7 @@
 mod connection;
 mod disk;
 mod registry;
+mod reservation;
 mod rule;
 mod unit;
 

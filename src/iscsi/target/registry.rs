@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// An initiator port: its name and ISID.
+pub(super) type Port = Arc<(String, Isid)>;
+
 /// Decides who may log in.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -22,14 +25,13 @@ struct Sessions {
     last_tsih: u16,
     logins: u64,
     /// Initiator ports that had a session, newest last.
-    seen: VecDeque<(String, Isid)>,
+    seen: VecDeque<Port>,
     by_tsih: HashMap<u16, Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    initiator_name: String,
-    isid: Isid,
+    port: Port,
     fence: u64,
     gate: Gate,
 }
@@ -56,6 +58,7 @@ impl Gate {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) tsih: u16,
+    pub(super) port: Port,
     pub(super) gate: Gate,
     /// The initiator port had a session since the target was started.
     pub(super) returns: bool,
@@ -105,9 +108,8 @@ impl Registry {
         }
         sessions.newest_fence = fence;
         // RFC 7143 section 6.3.5: the same name and ISID replaces the session.
-        let is_replaced = |entry: &Entry| {
-            entry.fence < fence || (entry.initiator_name == initiator_name && entry.isid == isid)
-        };
+        let port = Port::new((initiator_name.to_owned(), isid));
+        let is_replaced = |entry: &Entry| entry.fence < fence || entry.port == port;
         let replaced: Vec<Gate> = sessions
             .by_tsih
             .extract_if(|_, entry| is_replaced(entry))
@@ -116,17 +118,17 @@ impl Registry {
         let tsih = sessions.free_tsih().ok_or(LoginStatus::OUT_OF_RESOURCES)?;
         let gate = Gate::default();
         let entry = Entry {
-            initiator_name: initiator_name.to_owned(),
-            isid,
+            port: port.clone(),
             fence,
             gate: gate.clone(),
         };
         sessions.by_tsih.insert(tsih, entry);
         sessions.logins += 1;
-        let returns = sessions.saw(initiator_name, isid);
+        let returns = sessions.saw(&port);
         let sessions = Arc::clone(&self.sessions);
         let member = Member {
             tsih,
+            port,
             gate,
             returns,
             sessions,
@@ -180,15 +182,14 @@ const MAX_SEEN: usize = 256;
 
 impl Sessions {
     /// Remembers an initiator port; tells whether it was known.
-    fn saw(&mut self, initiator_name: &str, isid: Isid) -> bool {
-        let port = (initiator_name.to_owned(), isid);
-        if self.seen.contains(&port) {
+    fn saw(&mut self, port: &Port) -> bool {
+        if self.seen.contains(port) {
             return true;
         }
         if self.seen.len() >= MAX_SEEN {
             self.seen.pop_front();
         }
-        self.seen.push_back(port);
+        self.seen.push_back(port.clone());
         false
     }
 

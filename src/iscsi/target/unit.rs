@@ -2,8 +2,11 @@
 
 use super::Counters;
 use super::disk::BlockDevice;
+use super::registry::Port;
+use super::reservation::{Refusal, Reservations};
 use crate::iscsi::proto::pdu::{Direction, Lun, Status};
 use crate::iscsi::proto::session::{Completion, Request};
+use crate::iscsi::scsi::reservation::ReserveOut;
 use crate::iscsi::scsi::{
     BlockLimits, Capacity, Cdb, Designator, Inquiry, ModeHeader, Provisioning, Sense, lun_list,
     page, unmap_ranges, vpd_page,
@@ -30,6 +33,7 @@ pub(super) struct Unit {
     /// What tells the unit from all others.
     number: u64,
     counters: Arc<Counters>,
+    reservations: Reservations,
 }
 
 /// A command that was looked at.
@@ -43,6 +47,7 @@ pub(super) enum Work {
 /// A command that touches the disk.
 pub(super) struct DiskWork {
     unit: Arc<Unit>,
+    port: Port,
     cdb: Cdb,
     data: Vec<Bytes>,
 }
@@ -63,12 +68,18 @@ impl Unit {
             serial: format!("{number:016x}"),
             number,
             counters,
+            reservations: Reservations::default(),
         }
     }
 
     pub(super) fn flush(&self) -> io::Result<()> {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         self.disk.flush()
+    }
+
+    /// What a port must be told before its next command.
+    pub(super) fn take_news(&self, port: &Port) -> Option<Sense> {
+        self.reservations.take_news(port)
     }
 
     /// Whether a pending unit attention is the answer to this command: not to those that only
@@ -82,7 +93,7 @@ impl Unit {
     }
 
     /// Looks at a command, and executes it if it needs no disk.
-    pub(super) fn begin(self: &Arc<Self>, request: Request) -> Work {
+    pub(super) fn begin(self: &Arc<Self>, request: Request, port: &Port) -> Work {
         let cdb = match Cdb::decode(&request.cdb) {
             Ok(cdb) => cdb,
             Err(sense) => return Work::Done(failed(sense)),
@@ -103,12 +114,12 @@ impl Unit {
             Cdb::TestUnitReady if controller => Ok(Bytes::new()),
             _ if controller => Err(Sense::INVALID_OPERATION_CODE),
             _ if !here => Err(Sense::LOGICAL_UNIT_NOT_SUPPORTED),
-            _ => return self.begin_disk(cdb, request),
+            _ => return self.begin_disk(cdb, request, port),
         };
         Work::Done(result.map_or_else(failed, done))
     }
 
-    fn begin_disk(self: &Arc<Self>, cdb: Cdb, request: Request) -> Work {
+    fn begin_disk(self: &Arc<Self>, cdb: Cdb, request: Request, port: &Port) -> Work {
         let result = match cdb {
             Cdb::TestUnitReady | Cdb::StartStopUnit => Ok(Bytes::new()),
             Cdb::ReadCapacity10 => Ok(self.capacity().encode_10()),
@@ -126,6 +137,7 @@ impl Unit {
                 return match self.check(cdb, &request) {
                     Ok(()) => Work::Disk(DiskWork {
                         unit: Arc::clone(self),
+                        port: Port::clone(port),
                         cdb,
                         data: request.data,
                     }),
@@ -175,6 +187,9 @@ impl Unit {
             }
             Cdb::SynchronizeCache { lba, blocks } => self.check_range(lba, u64::from(blocks)),
             Cdb::Unmap { length } if received < u64::from(length) => {
+                Err(Sense::PARAMETER_LIST_LENGTH_ERROR)
+            }
+            Cdb::PersistentReserveOut { length, .. } if received < u64::from(length) => {
                 Err(Sense::PARAMETER_LIST_LENGTH_ERROR)
             }
             _ => Ok(()),
@@ -313,8 +328,23 @@ fn mode_sense(ten: bool, page: u8, subpage: u8, control: u8) -> Result<Bytes, Se
 }
 
 impl DiskWork {
-    /// Executes the command. Blocks.
+    /// Executes the command, if the unit's reservation allows it. Blocks.
     pub(super) fn run(self) -> Completion {
+        match self.cdb {
+            Cdb::PersistentReserveIn { action, allocation } => {
+                let report = self.unit.reservations.report(action);
+                return report.map_or_else(failed, |data| done(cut(data, u32::from(allocation))));
+            }
+            Cdb::PersistentReserveOut {
+                action,
+                kind,
+                length,
+            } => return self.reserve(action, kind, length),
+            _ => {}
+        }
+        let Some(_permit) = self.unit.reservations.permit(&self.port, self.cdb) else {
+            return conflict();
+        };
         let block_bytes = u64::from(self.unit.disk.block_bytes());
         match self.cdb {
             Cdb::Read { lba, blocks } => self.read(lba, u64::from(blocks) * block_bytes),
@@ -331,6 +361,20 @@ impl DiskWork {
                 flushed.map_or_else(|error| failed(write_sense(&error)), |()| moved(0))
             }
             _ => failed(Sense::INVALID_OPERATION_CODE),
+        }
+    }
+
+    fn reserve(&self, action: u8, kind: u8, length: u32) -> Completion {
+        let mut list = self.data.concat();
+        list.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        let reservations = &self.unit.reservations;
+        let changed = ReserveOut::decode(&list)
+            .map_err(Refusal::from)
+            .and_then(|list| reservations.change(&self.port, action, kind, list));
+        match changed {
+            Ok(()) => moved(u64::from(length)),
+            Err(Refusal::Sense(sense)) => failed(sense),
+            Err(Refusal::Conflict) => conflict(),
         }
     }
 
@@ -470,6 +514,15 @@ fn moved(length: u64) -> Completion {
         sense: Bytes::new(),
         data: Bytes::new(),
         length,
+    }
+}
+
+fn conflict() -> Completion {
+    Completion {
+        status: Status::RESERVATION_CONFLICT,
+        sense: Bytes::new(),
+        data: Bytes::new(),
+        length: 0,
     }
 }
 

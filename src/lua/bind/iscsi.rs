@@ -3,7 +3,7 @@
 use super::args::{Seconds, Text};
 use super::ramdisk::TARGET;
 use crate::disk::Lun;
-use crate::engine::{Call, Class, Handle, LiveRef, LiveValue, Reply};
+use crate::engine::{Call, Class, Handle, LiveRef, LiveValue, Reply, Run};
 use crate::error::{Error, Kind, Result};
 use crate::iscsi::{Chap, Digests, LoginOptions, Session, discover};
 use crate::lua::spec::{FnSpec, Registry, Ty};
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::any::Any;
 use std::time::Duration;
+use uuid::Uuid;
 
 pub(super) const SESSION: Ty = Ty::Live("session");
 
@@ -58,6 +59,15 @@ impl Lun for Disk {
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move { Ok(self.0.flush().await?) })
     }
+}
+
+/// Orders all owners that a disk may have: a later run, or a later owner of a run, has the larger
+/// number. 32 bits of seconds since 1970, 16 bits of fence.
+fn owner(run: &Run) -> u64 {
+    let id = Uuid::parse_str(&run.id).ok();
+    let created = id.and_then(|id| id.get_timestamp());
+    let (seconds, _) = created.map_or((0, 0), |created| created.to_unix());
+    (seconds & 0xffff_ffff) << 16 | run.fence.min(0xffff)
 }
 
 /// Calls `work` with the disk behind a reference.
@@ -167,7 +177,7 @@ fn login(registry: &mut Registry) {
             "iscsi",
             "login",
             Class::Live,
-            "Opens a session with a disk.",
+            "Opens a session with a disk, and reserves it for the run where the target can.",
         )
         .subject(
             "target",
@@ -192,6 +202,7 @@ fn login(registry: &mut Registry) {
             "the target refuses the initiator or its CHAP secret",
         )
         .error(Kind::Unreachable, "the portal does not answer")
+        .error(Kind::Conflict, "somebody else has reserved the disk")
         .example("local lun = iscsi.login(target)")
         .run(|call| async move {
             let Login {
@@ -205,6 +216,7 @@ fn login(registry: &mut Registry) {
             options.lun = target.lun;
             options.chap = target.chap(&call).await?;
             options.login_timeout = timeout.duration();
+            options.fence = Some(owner(&call.run));
             options.digests = match digests.as_str() {
                 "none" => Digests::None,
                 "required" => Digests::Required,
@@ -296,13 +308,16 @@ fn ends(registry: &mut Registry) {
             .subject("lun", SESSION, "as `iscsi.login` returns it")
             .returns(
                 Ty::Any,
-                "`bytes`, `block_bytes`, `vendor`, `product`, `serial`, `unmap_zeroes`",
+                "`bytes`, `block_bytes`, `vendor`, `product`, `serial`, `unmap_zeroes`, `reserved`: \
+                 whether the target keeps other writers off",
             )
             .example("iscsi.info(lun).bytes   --> 4294967296")
             .run(|call| async move {
                 let Lun1 { lun } = call.decode()?;
-                let info =
-                    with_disk(&call, &lun, async |disk| Ok(disk.0.lun_info().clone())).await?;
+                let (info, reserved) = with_disk(&call, &lun, async |disk| {
+                    Ok((disk.0.lun_info().clone(), disk.0.is_reserved()))
+                })
+                .await?;
                 Ok(json!({
                     "bytes": info.bytes(),
                     "block_bytes": info.block_bytes,
@@ -310,6 +325,7 @@ fn ends(registry: &mut Registry) {
                     "product": info.product,
                     "serial": info.serial,
                     "unmap_zeroes": info.unmap_zeroes,
+                    "reserved": reserved,
                 })
                 .into()) as Result<Reply>
             }),

@@ -108,7 +108,7 @@ async fn a_power_cut_of_the_target_is_seen() {
 }
 
 /// A script that takes `acts` one by one for the commands that `wanted` picks.
-fn script(
+pub(super) fn script(
     wanted: fn(Cdb) -> bool,
     acts: impl IntoIterator<Item = Act, IntoIter: Send + 'static>,
 ) -> impl FnMut(Cdb) -> Act + Send + 'static {
@@ -119,7 +119,7 @@ fn script(
     }
 }
 
-fn is_write(cdb: Cdb) -> bool {
+pub(super) fn is_write(cdb: Cdb) -> bool {
     matches!(cdb, Cdb::Write { .. })
 }
 
@@ -203,7 +203,7 @@ async fn sense_data_becomes_the_kind_of_the_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_wants_us_gone_gets_its_logout() {
-    let (port, mut peer) = scripted(script(is_write, [Act::AskToLogOut])).await;
+    let (port, mut peer) = scripted(script(is_write, [Act::First(asynchronous(1))])).await;
     let session = Session::login(options(port)).await.unwrap();
     session.write(0, pattern(512, 1)).await.unwrap();
     wait_for("the end of the session", async || {

@@ -7,47 +7,46 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Forwards every connection to `port`, and cuts each after a number of bytes of its own.
 struct Cutter {
     port: u16,
-    cuts: Arc<AtomicU64>,
     /// Connections still to be cut.
     left: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
-async fn cutter(port: u16, cuts: u64) -> Cutter {
+async fn cutter(port: u16, cuts: u64, seed: u64) -> Cutter {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let here = listener.local_addr().unwrap().port();
-    let (done, left) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(cuts)));
+    let left = Arc::new(AtomicU64::new(cuts));
     let mut tasks = JoinSet::new();
-    let (count, budget) = (Arc::clone(&done), Arc::clone(&left));
+    let budget = Arc::clone(&left);
     tasks.spawn(async move {
         let mut connections = JoinSet::new();
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut state = seed | 1;
         loop {
             let (client, _) = listener.accept().await.unwrap();
             let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            // Some cuts come in the login, some within a header, some within data.
-            let cut = state % 4_000_000;
-            let (count, budget) = (Arc::clone(&count), Arc::clone(&budget));
-            connections.spawn(async move {
-                if forward(client, server, cut, &budget).await {
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-            });
+            // Some cuts come in the login, some within a header, some within data. Most come
+            // long before all that is open could have been sent.
+            let most = match state >> 61 {
+                0 => 1 << 20,
+                1..3 => 400_000,
+                _ => 100_000,
+            };
+            let cut = (state >> 16) % most;
+            let budget = Arc::clone(&budget);
+            connections.spawn(async move { forward(client, server, cut, &budget).await });
         }
     });
     Cutter {
         port: here,
-        cuts: done,
         left,
         _tasks: tasks,
     }
 }
 
-/// Whether the connection was cut, and not closed by one of its ends.
-async fn forward(mut client: TcpStream, mut server: TcpStream, cut: u64, left: &AtomicU64) -> bool {
+async fn forward(mut client: TcpStream, mut server: TcpStream, cut: u64, left: &AtomicU64) {
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let forth = async {
@@ -60,24 +59,21 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, cut: u64, left: &
             };
             if most == 0 {
                 left.fetch_sub(1, Ordering::Relaxed);
-                return true;
+                return;
             }
             let most = usize::try_from(most).unwrap();
             let count = from_client.read(&mut buffer[..most]).await.unwrap_or(0);
             if count == 0 || to_server.write_all(&buffer[..count]).await.is_err() {
-                return false;
+                return;
             }
             passed = (passed + count as u64).min(cut);
         }
     };
     let back = async {
         tokio::io::copy(&mut from_server, &mut to_client).await.ok();
-        false
     };
-    tokio::select! { was_cut = forth => was_cut, _ = back => false }
+    tokio::select! { () = forth => {}, () = back => {} }
 }
-
-const CUTS: u64 = 200;
 
 fn recovering(port: u16) -> LoginOptions {
     let mut options = options(port);
@@ -85,22 +81,26 @@ fn recovering(port: u16) -> LoginOptions {
     options
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_write_survives_many_cuts() {
+/// Writes 4 MiB again and again, each time other bytes, until the network has cut often enough.
+async fn write_through_cuts(cuts: u64, seed: u64) {
     let ours = Ours::start(|_| {}).await;
-    let network = cutter(ours.port(), CUTS).await;
+    let network = cutter(ours.port(), cuts, seed).await;
     let session = loop {
+        let mut login = recovering(network.port);
+        // Some also have their reservation to make anew.
+        login.fence = seed.is_multiple_of(4).then_some(1);
         // The first login may be cut as well; it is the caller's.
-        if let Ok(session) = Session::login(recovering(network.port)).await {
+        if let Ok(session) = Session::login(login).await {
             break session;
         }
     };
-    let data = pattern(32 * MIB, 3);
-    let mut rounds = 0;
+    let mut round = 0;
     while network.left.load(Ordering::Relaxed) > 0 {
+        round += 1;
+        let data = pattern(4 * MIB, seed * 1000 + round);
         let mut writes = JoinSet::new();
         // Short ones, so that one fits between two cuts.
-        let length = 64 * 1024;
+        let length = 32 * 1024;
         for at in (0..data.len()).step_by(length) {
             let (session, data) = (session.clone(), data.slice(at..at + length));
             writes.spawn(async move { session.write(at as u64 / 512, data).await });
@@ -109,13 +109,46 @@ async fn a_write_survives_many_cuts() {
             written.unwrap();
         }
         session.flush().await.unwrap();
-        rounds += 1;
-        assert!(rounds < 1000, "the network cuts no more");
+        let mut disk = vec![0; data.len()];
+        ours.disk.read_at(0, &mut disk).unwrap();
+        assert_same(&disk, &data, "disk");
     }
-    assert!(network.cuts.load(Ordering::Relaxed) >= CUTS);
-    assert!(session.reconnections() > CUTS / 2);
+    // The others came in a login.
+    assert!(session.reconnections() > cuts / 2);
     session.logout().await.unwrap();
-    assert_same(&ours.content()[..32 * MIB], &data, "disk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_survives_a_thousand_cuts() {
+    let disks = (1..=8).map(|seed| write_through_cuts(125, seed));
+    disks.collect::<JoinSet<()>>().join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_that_is_still_there_proves_tgts_cache() {
+    for fence in [Some(1), None] {
+        let tgt = tgt::Tgt::start(8 << 20).await;
+        let network = cutter(tgt.port, 0, 1).await;
+        let mut login = recovering(network.port);
+        login.fence = fence;
+        let session = Session::login(login).await.unwrap();
+        let data = pattern(4 * MIB, 5);
+        session.write(0, data.clone()).await.unwrap();
+        network.left.store(1, Ordering::Relaxed);
+        let written = session.write(8192, data.clone()).await;
+        match fence {
+            Some(_) => {
+                written.unwrap();
+                session.flush().await.unwrap();
+                assert_eq!(session.reconnections(), 1);
+                session.logout().await.unwrap();
+                assert_same(&tgt.content()[..4 * MIB], &data, "first half");
+                assert_same(&tgt.content()[4 * MIB..], &data, "second half");
+            }
+            // tgt tells every new session of a reset.
+            None => assert_eq!(kind(written.unwrap_err()), Kind::InDoubt),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +162,9 @@ async fn a_restarted_target_never_hides_a_lost_cache() {
     for flush_before in [false, true] {
         let target = start(0).await;
         let port = target.address().port();
-        let session = Session::login(recovering(port)).await.unwrap();
+        let mut login = recovering(port);
+        login.fence = Some(1);
+        let session = Session::login(login).await.unwrap();
         session.write(0, pattern(MIB, 1)).await.unwrap();
         if flush_before {
             session.flush().await.unwrap();

@@ -2,11 +2,12 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use flowrun::iscsi::Digests;
+use flowrun::iscsi::proto::LoginStatus;
 use flowrun::iscsi::proto::chap::Challenge;
 use flowrun::iscsi::proto::framing::{Decoder, SendQueue};
 use flowrun::iscsi::proto::login::{LoggedIn, Target, TargetConfig, TargetProgress};
 use flowrun::iscsi::proto::negotiate::Proposal;
-use flowrun::iscsi::proto::pdu::{AsyncMessage, Lun, Pdu, Status, TargetSn};
+use flowrun::iscsi::proto::pdu::{AsyncMessage, Header, LoginResponse, Lun, Pdu, Status, TargetSn};
 use flowrun::iscsi::proto::session::{Completion, Limits, Portal, TargetEvent, TargetSession};
 use flowrun::iscsi::scsi::{Capacity, Cdb, Inquiry, ModeHeader, Sense};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,28 +22,72 @@ pub(super) enum Act {
     Sense(Sense),
     /// Let it succeed.
     Good,
+    /// Let it succeed with this data.
+    Data(Bytes),
     /// Send bytes that are no PDU.
     Garbage,
-    /// Ask the initiator to log out, and let it succeed.
-    AskToLogOut,
+    /// Send this first, and let it succeed.
+    First(Pdu),
+    /// Send only what this makes of the command's tag.
+    Instead(fn(u32) -> Pdu),
+    /// Send this and close the connection.
+    Last(Pdu),
 }
 
 /// Serves one connection. `script` is asked about every command but those that describe the unit.
 pub(super) async fn scripted(
     script: impl FnMut(Cdb) -> Act + Send + 'static,
 ) -> (u16, JoinSet<()>) {
+    scripted_for(1, script).await
+}
+
+/// Serves so many connections, one after the other.
+pub(super) async fn scripted_for(
+    connections: usize,
+    mut script: impl FnMut(Cdb) -> Act + Send + 'static,
+) -> (u16, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut task = JoinSet::new();
     task.spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let wire = Wire {
-            stream,
-            incoming: BytesMut::new(),
-            decoder: Decoder::new(1 << 20),
-            outgoing: SendQueue::new(),
-        };
-        serve(wire, script).await;
+        for _ in 0..connections {
+            let (stream, _) = listener.accept().await.unwrap();
+            serve(Wire::new(stream), &mut script).await;
+        }
+    });
+    (port, task)
+}
+
+/// Sends every login to another address.
+pub(super) async fn redirecting(to: u16, status: LoginStatus) -> (u16, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let to = if to == 0 { port } else { to };
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut wire = Wire::new(stream);
+            let Some(Header::LoginRequest(request)) = wire.receive().await.map(|pdu| pdu.header)
+            else {
+                continue;
+            };
+            let response = LoginResponse {
+                transit: false,
+                more_follows: false,
+                csg: request.csg,
+                nsg: request.nsg,
+                version_max: 0,
+                version_active: 0,
+                isid: request.isid,
+                tsih: 0,
+                itt: request.itt,
+                sn: TargetSn::default(),
+                status,
+            };
+            let text = format!("TargetAddress=127.0.0.1:{to},1\0");
+            wire.send(Pdu::new(response, text.into())).await;
+        }
     });
     (port, task)
 }
@@ -55,6 +100,15 @@ struct Wire {
 }
 
 impl Wire {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            incoming: BytesMut::new(),
+            decoder: Decoder::new(1 << 20),
+            outgoing: SendQueue::new(),
+        }
+    }
+
     /// `None` once the initiator has closed the connection.
     async fn receive(&mut self) -> Option<Pdu> {
         loop {
@@ -77,7 +131,7 @@ impl Wire {
     }
 }
 
-async fn serve(mut wire: Wire, mut script: impl FnMut(Cdb) -> Act) {
+async fn serve(mut wire: Wire, script: &mut impl FnMut(Cdb) -> Act) {
     let Some(logged_in) = log_in(&mut wire).await else {
         return;
     };
@@ -102,15 +156,24 @@ async fn serve(mut wire: Wire, mut script: impl FnMut(Cdb) -> Act) {
                 Some(data) => good(data, request.expected_length),
                 None => match script(cdb) {
                     Act::Good => good(Bytes::new(), request.expected_length),
+                    Act::Data(data) => good(data, request.expected_length),
                     Act::Status(status) => failed(status, Bytes::new()),
                     Act::Sense(sense) => failed(Status::CHECK_CONDITION, sense.encode()),
                     Act::Garbage => {
                         wire.stream.write_all(&[0xff; 64]).await.unwrap();
                         continue;
                     }
-                    Act::AskToLogOut => {
-                        wire.send(please_log_out()).await;
+                    Act::First(pdu) => {
+                        wire.send(pdu).await;
                         good(Bytes::new(), request.expected_length)
+                    }
+                    Act::Instead(pdu) => {
+                        wire.send(pdu(request.itt)).await;
+                        continue;
+                    }
+                    Act::Last(pdu) => {
+                        wire.send(pdu).await;
+                        return;
                     }
                 },
             };
@@ -200,11 +263,11 @@ fn failed(status: Status, sense: Bytes) -> Completion {
     }
 }
 
-fn please_log_out() -> Pdu {
+pub(super) fn asynchronous(event: u8) -> Pdu {
     Pdu::bare(AsyncMessage {
         lun: Lun(0),
         sn: TargetSn::default(),
-        event: 1,
+        event,
         vendor_code: 0,
         parameters: [0, 0, 10],
     })

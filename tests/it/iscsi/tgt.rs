@@ -3,14 +3,14 @@
 use super::*;
 
 /// A tgtd of our own with one target and one disk at LUN 1.
-struct Tgt {
+pub(super) struct Tgt {
     daemon: Child,
     folder: TempDir,
-    port: u16,
+    pub(super) port: u16,
 }
 
 impl Tgt {
-    async fn start(bytes: u64) -> Self {
+    pub(super) async fn start(bytes: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = free.local_addr().unwrap().port();
@@ -75,7 +75,7 @@ impl Tgt {
         self.folder.path().join("disk")
     }
 
-    fn content(&self) -> Vec<u8> {
+    pub(super) fn content(&self) -> Vec<u8> {
         std::fs::read(self.disk()).unwrap()
     }
 }

@@ -295,5 +295,5 @@ fn continued_text_is_put_together() {
     let Ok(InitiatorProgress::Send(request, _)) = login.handle(&rest) else {
         panic!("the method is not taken up");
     };
-    assert_eq!(&request.data[..], b"CHAP_A=5,7,6\0");
+    assert_eq!(&request.data[..], b"CHAP_A=8,5,7,6\0");
 }

@@ -284,6 +284,25 @@ fn the_command_window_is_respected() {
 }
 
 #[test]
+fn a_slow_start_doubles_with_each_end() {
+    let mut initiator = InitiatorSession::new(LoggedIn {
+        max_cmd_sn: 100,
+        ..logged_in(Params::default())
+    });
+    let tags: Vec<u32> = (0..20).map(|_| initiator.submit(read(0, 0))).collect();
+    initiator.start_slowly();
+    let mut ended = tags.iter();
+    let mut burst = || {
+        let sent = std::iter::from_fn(|| initiator.poll_transmit()).count();
+        let end = Pdu::bare(good(*ended.next().unwrap()));
+        initiator.handle_pdu(end).unwrap();
+        sent
+    };
+    // One, then two and four and eight under way, of which one each has ended.
+    assert_eq!([burst(), burst(), burst(), burst()], [1, 2, 3, 5]);
+}
+
+#[test]
 fn pings_are_answered_both_ways() {
     let mut pair = Pair::new(Params::default());
     pair.target.ping();

@@ -99,6 +99,8 @@ pub struct InitiatorSession {
     tasks: HashMap<u32, Task>,
     /// Submitted and not yet sent, in order.
     waiting: VecDeque<u32>,
+    /// How many commands may be under way, besides what the window allows.
+    most_started: usize,
     /// Immediate requests, and answers to the target's pings.
     urgent: VecDeque<Pdu>,
     /// Task management requests that wait for their answers.
@@ -116,6 +118,8 @@ struct Task {
     cmd_sn: u32,
     /// Bytes of the data that were sent.
     sent: u64,
+    /// Where the data begins that nobody asked for yet.
+    asked: u32,
     /// What came so far.
     received: Received,
     next_data_sn: u32,
@@ -157,12 +161,21 @@ impl InitiatorSession {
             last_itt: 0,
             tasks: HashMap::new(),
             waiting: VecDeque::new(),
+            most_started: usize::MAX,
             urgent: VecDeque::new(),
             managing: Vec::new(),
             bursts: VecDeque::new(),
             events: VecDeque::new(),
             logout: Logout::No,
         }
+    }
+
+    /// Sends one command at first, and up to twice as many with each that ends.
+    ///
+    /// For a connection that follows a lost one: if that was lost again before any of many
+    /// commands is answered, all would have to be sent again, and nothing ever got done.
+    pub fn start_slowly(&mut self) {
+        self.most_started = 1;
     }
 
     /// Queues a command; the tag names it in [`Event::Completed`].
@@ -172,6 +185,7 @@ impl InitiatorSession {
             command,
             cmd_sn: 0,
             sent: 0,
+            asked: 0,
             received: Received::One(Bytes::new()),
             next_data_sn: 0,
             next_r2t_sn: 0,
@@ -279,6 +293,7 @@ impl InitiatorSession {
         }
         // A command costs little and lets the target ask for its data meanwhile.
         if self.window.is_open()
+            && self.tasks.len() - self.waiting.len() < self.most_started
             && let Some(itt) = self.waiting.pop_front()
         {
             return self.command_pdu(itt);

@@ -19,6 +19,19 @@ impl InitiatorSession {
             return Err(PeerMisbehaved::Data("R2T for a command without data to send").into());
         };
         check_sn("R2TSN", r2t.r2t_sn, &mut task.next_r2t_sn)?;
+        if r2t.ttt == RESERVED_TAG {
+            return Err(PeerMisbehaved::Data("R2T without a Target Transfer Tag").into());
+        }
+        // We insist on DataSequenceInOrder. Were data asked for twice, as much that was never asked
+        // for would be missed by nobody.
+        if r2t.buffer_offset != task.asked {
+            return Err(PeerMisbehaved::Sequence {
+                field: "Buffer Offset of an R2T",
+                got: u64::from(r2t.buffer_offset),
+                expected: u64::from(task.asked),
+            }
+            .into());
+        }
         let end = r2t.buffer_offset.checked_add(r2t.desired_length);
         let end = end.filter(|end| *end <= length_of(data) && r2t.desired_length > 0);
         let Some(end) = end else {
@@ -32,6 +45,7 @@ impl InitiatorSession {
         if outstanding >= usize::try_from(self.params.max_outstanding_r2t).unwrap_or(usize::MAX) {
             return Err(PeerMisbehaved::Data("more than MaxOutstandingR2T").into());
         }
+        task.asked = end;
         self.bursts.push_back(Burst {
             itt: r2t.itt,
             ttt: r2t.ttt,
@@ -100,6 +114,7 @@ impl InitiatorSession {
             self.waiting.remove(at);
             return Err(PeerMisbehaved::Exchange("status for a command not yet sent").into());
         }
+        self.most_started = self.most_started.saturating_mul(2);
         if status == Status::GOOD {
             let (expected, moved) = match &task.command.transfer {
                 Transfer::None => (0, 0),

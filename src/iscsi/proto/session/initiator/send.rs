@@ -33,6 +33,7 @@ impl InitiatorSession {
             });
         }
         task.sent += u64::from(immediate);
+        task.asked = unsolicited;
         task.cmd_sn = self.window.take();
         let header = ScsiCommand {
             immediate: false,
