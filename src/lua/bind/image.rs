@@ -14,8 +14,8 @@ use crate::image::vfat::{VfatSpec, make_vfat};
 use crate::imagecache::{Lease, Origin};
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +27,16 @@ const ARTIFACT: Record = Record {
         ("path", Ty::String, "where it is"),
         ("sha256", Ty::String, "hash of its contents"),
         ("bytes", Ty::Integer, "its size"),
+    ],
+};
+
+pub(super) const ISO_PLAN: Record = Record {
+    name: "IsoPlan",
+    doc: "A boot ISO that is checked and laid out, and not written.",
+    fields: &[
+        ("bytes", Ty::Integer, "size of the ISO"),
+        ("kernel", Ty::String, "path of the kernel"),
+        ("ramdisk", Ty::String, "path of the initial ramdisk"),
     ],
 };
 
@@ -113,6 +123,8 @@ struct Vfat {
     parameters: BTreeMap<String, Text>,
     #[serde(default)]
     files: BTreeMap<String, Text>,
+    #[serde(default)]
+    paths: BTreeMap<String, PathBuf>,
     token: Option<Text>,
     label: String,
 }
@@ -125,7 +137,7 @@ fn vfat(registry: &mut Registry, site: &Arc<Site>) {
             "image",
             "make_vfat",
             Class::Pure,
-            "Builds a virtual floppy.",
+            "Builds a virtual floppy, or a larger key if the files need one.",
         )
         .optional(
             "parameters",
@@ -133,7 +145,12 @@ fn vfat(registry: &mut Registry, site: &Arc<Site>) {
             "lines of `parameters.txt`; no white space in values",
         )
         .optional("token", Ty::Text, "contents of the file `token`")
-        .optional("files", texts(), "more files by name")
+        .optional("files", texts(), "more files: name and contents")
+        .optional(
+            "paths",
+            Ty::Map(&Ty::String),
+            "more files: name and the path of a local file, of any size",
+        )
         .default(
             "label",
             Ty::String,
@@ -144,6 +161,11 @@ fn vfat(registry: &mut Registry, site: &Arc<Site>) {
         .error(
             Kind::Invalid,
             "a parameter or name would not be read back as it is",
+        )
+        .error(Kind::NotFound, "there is no file at a path")
+        .error(
+            Kind::Limit,
+            "a file has 4 GiB or more, or all of them 60 GiB",
         )
         .example(
             "image.make_vfat { parameters = { deployment_id = node.uuid } }.bytes   --> 1474560",
@@ -157,21 +179,19 @@ fn vfat(registry: &mut Registry, site: &Arc<Site>) {
                     parameters: exposed(&call, &args.parameters).await?,
                     files: Vec::new(),
                 };
-                let files = exposed(&call, &args.files).await?;
-                spec.files.extend(
-                    files
-                        .into_iter()
-                        .map(|(name, text)| (name, text.into_bytes())),
-                );
+                let mut add = |name, source| spec.files.push((name, source));
+                for (name, text) in exposed(&call, &args.files).await? {
+                    add(name, Source::Bytes(text.into_bytes()));
+                }
+                for (name, path) in args.paths {
+                    add(name, Source::File(path));
+                }
                 if let Some(token) = &args.token {
                     let token = token.read(&call).await?.expose().as_bytes().to_vec();
-                    spec.files.push(("token".to_owned(), token));
+                    add("token".to_owned(), Source::Bytes(token));
                 }
                 let store = site.artifacts()?;
-                let built = blocking(move || {
-                    let image = make_vfat(&spec)?;
-                    store.put(|out| written(out.write_all(&image)))
-                });
+                let built = blocking(move || store.build(|file| make_vfat(&spec, file)));
                 Reply::of(&built.await?)
             }
         }),
@@ -186,12 +206,9 @@ async fn exposed(call: &Call, texts: &BTreeMap<String, Text>) -> Result<BTreeMap
     Ok(plain)
 }
 
-fn written(outcome: std::io::Result<()>) -> Result<()> {
-    outcome.map_err(|e| Error::new(Kind::Io, "cannot write the artifact").caused_by(&e))
-}
-
-#[derive(Deserialize)]
-struct MakeIso {
+/// What a boot ISO is made of, as a flow says it.
+#[derive(Deserialize, Serialize)]
+pub(super) struct BootIso {
     kernel: PathBuf,
     ramdisk: PathBuf,
     kernel_params: String,
@@ -201,7 +218,7 @@ struct MakeIso {
 }
 
 /// Which firmware boots the medium.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "snake_case")]
 enum Boot {
     Bios,
@@ -209,55 +226,100 @@ enum Boot {
     Both,
 }
 
+impl BootIso {
+    fn options(spec: FnSpec) -> FnSpec {
+        spec.required("kernel", Ty::String, "path of the kernel")
+            .required("ramdisk", Ty::String, "path of the initial ramdisk")
+            .default("kernel_params", Ty::String, "", "the kernel's command line")
+            .optional(
+                "root_uuid",
+                Ty::String,
+                "the root file system's UUID, for `root=UUID=…` before `kernel_params`",
+            )
+            .default("volume_id", Ty::String, "VMEDIA_BOOT_ISO", "volume name")
+            .default(
+                "boot",
+                Ty::Enum(&["bios", "uefi", "both"]),
+                "both",
+                "which firmware boots it; `[boot_loaders]` says where the loaders are",
+            )
+            .error(Kind::NotFound, "a file or a boot loader is missing")
+            .error(Kind::Limit, "kernel or ramdisk has 4 GiB or more")
+    }
+
+    /// Reads back what `plan_iso` returned.
+    pub(super) fn planned(plan: Value) -> Result<Self> {
+        serde_json::from_value(plan).map_err(|error| {
+            Error::new(Kind::Invalid, format!("`iso` is not a plan: {error}"))
+                .hint("image.plan_iso makes one")
+        })
+    }
+
+    /// Lays it out with the site's boot loaders.
+    pub(super) async fn plan(&self, site: &Site) -> Result<Iso> {
+        let spec = iso_spec(self, &site.config().boot_loaders)?;
+        blocking(move || Iso::plan(&spec)).await
+    }
+}
+
+#[derive(Serialize)]
+struct Planned {
+    bytes: u64,
+    #[serde(flatten)]
+    args: BootIso,
+}
+
 fn iso(registry: &mut Registry, site: &Arc<Site>) {
-    let site = site.clone();
+    let make = site.clone();
     registry.add(
-        FnSpec::new(
+        BootIso::options(FnSpec::new(
             "image",
             "make_iso",
             Class::Pure,
             "Builds a boot ISO from kernel and ramdisk.",
-        )
-        .required("kernel", Ty::String, "path of the kernel")
-        .required("ramdisk", Ty::String, "path of the initial ramdisk")
-        .default("kernel_params", Ty::String, "", "the kernel's command line")
-        .optional(
-            "root_uuid",
-            Ty::String,
-            "the root file system's UUID, for `root=UUID=…` before `kernel_params`",
-        )
-        .default("volume_id", Ty::String, "VMEDIA_BOOT_ISO", "volume name")
-        .default(
-            "boot",
-            Ty::Enum(&["bios", "uefi", "both"]),
-            "both",
-            "which firmware boots it; `[boot_loaders]` says where the loaders are",
-        )
+        ))
         .returns(
             Ty::Record(&ARTIFACT),
             "the image; equal inputs give equal bytes",
         )
-        .error(Kind::NotFound, "a file or a boot loader is missing")
-        .error(Kind::Limit, "kernel or ramdisk has 4 GiB or more")
         .example(
             "image.make_iso { kernel = \"/boot/vmlinuz\", ramdisk = \"/boot/initrd.img\" }.path",
         )
         .run(move |call| {
-            let site = site.clone();
+            let site = make.clone();
             async move {
-                let args: MakeIso = call.decode()?;
+                let args: BootIso = call.decode()?;
                 let store = site.artifacts()?;
-                let spec = iso_spec(args, &site.config().boot_loaders)?;
-                let built = blocking(move || store.put(|out| Iso::plan(&spec)?.write(out))).await?;
-                Reply::of(&built)
+                let iso = args.plan(&site).await?;
+                Reply::of(&blocking(move || store.put(|out| iso.write(out))).await?)
+            }
+        }),
+    );
+    let plan = site.clone();
+    registry.add(
+        BootIso::options(FnSpec::new(
+            "image",
+            "plan_iso",
+            Class::Read,
+            "Lays out the boot ISO that `make_iso` builds, for `swift.upload` to build while \
+             it is sent.",
+        ))
+        .returns(Ty::Record(&ISO_PLAN), "what `swift.upload` takes as `iso`")
+        .example("swift.upload(\"c\", { name = \"boot.iso\", iso = image.plan_iso { kernel = k, ramdisk = r } })")
+        .run(move |call| {
+            let site = plan.clone();
+            async move {
+                let args: BootIso = call.decode()?;
+                let bytes = args.plan(&site).await?.bytes();
+                Reply::of(&Planned { bytes, args })
             }
         }),
     );
 }
 
-fn iso_spec(args: MakeIso, loaders: &BootLoadersSection) -> Result<IsoSpec> {
-    let mut kernel_params = args.kernel_params;
-    if let Some(uuid) = args.root_uuid {
+fn iso_spec(args: &BootIso, loaders: &BootLoadersSection) -> Result<IsoSpec> {
+    let mut kernel_params = args.kernel_params.clone();
+    if let Some(uuid) = &args.root_uuid {
         if uuid.is_empty() || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
             let message = format!("{uuid:?} is not the UUID of a file system");
             return Err(Error::new(Kind::Invalid, message));
@@ -265,9 +327,9 @@ fn iso_spec(args: MakeIso, loaders: &BootLoadersSection) -> Result<IsoSpec> {
         kernel_params = format!("root=UUID={uuid} {kernel_params}");
     }
     Ok(IsoSpec {
-        volume_id: args.volume_id,
-        kernel: Source::File(args.kernel),
-        ramdisk: Source::File(args.ramdisk),
+        volume_id: args.volume_id.clone(),
+        kernel: Source::File(args.kernel.clone()),
+        ramdisk: Source::File(args.ramdisk.clone()),
         kernel_params,
         isolinux: match args.boot {
             Boot::Bios | Boot::Both => Some(isolinux(loaders)?),
@@ -423,8 +485,8 @@ impl Handle for InUse {
 mod tests {
     use super::*;
 
-    fn args(boot: Boot, root_uuid: Option<&str>) -> MakeIso {
-        MakeIso {
+    fn args(boot: Boot, root_uuid: Option<&str>) -> BootIso {
+        BootIso {
             kernel: "k".into(),
             ramdisk: "r".into(),
             kernel_params: "ro".to_owned(),
@@ -450,16 +512,16 @@ mod tests {
             (Boot::Uefi, Some(missing("shim")), "grub-efi-amd64-signed"),
         ] {
             loaders.shim = shim;
-            let error = iso_spec(args(boot, None), &loaders).unwrap_err();
+            let error = iso_spec(&args(boot, None), &loaders).unwrap_err();
             assert_eq!(error.kind(), Kind::NotFound);
             assert!(error.advice().unwrap().contains(package), "{error:?}");
         }
         std::fs::write(&loaders.grub, "efi").unwrap();
         loaders.shim = None;
-        let spec = iso_spec(args(Boot::Uefi, Some("1BE2-6C0B")), &loaders).unwrap();
+        let spec = iso_spec(&args(Boot::Uefi, Some("1BE2-6C0B")), &loaders).unwrap();
         assert_eq!(spec.kernel_params, "root=UUID=1BE2-6C0B ro");
         assert!(spec.grub.is_some() && spec.isolinux.is_none());
-        let error = iso_spec(args(Boot::Uefi, Some("x y")), &loaders).unwrap_err();
+        let error = iso_spec(&args(Boot::Uefi, Some("x y")), &loaders).unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid);
     }
 }
