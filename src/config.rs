@@ -206,6 +206,9 @@ pub struct Node {
     pub instance_info: Map<String, Value>,
 }
 
+/// Most nodes that a hint names.
+const MAX_NAMED: usize = 12;
+
 /// `driver_info`, with Ironic's names.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -220,10 +223,12 @@ pub struct DriverInfo {
     /// The authority that signed the iLO's certificate, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ilo_ca_file: Option<PathBuf>,
-    /// SHA-256 of the one certificate that is accepted from the iLO, in hexadecimal digits.
+    /// SHA-256 of the one certificate that is accepted from the iLO, in hexadecimal digits. It goes
+    /// before one that was pinned with `flowrun node trust`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ilo_fingerprint: Option<String>,
-    /// Accepts any certificate of the iLO. Only by explicit word.
+    /// Accepts any certificate of the iLO unless one is pinned. Only by explicit word; every run
+    /// warns of it.
     #[serde(default)]
     pub ilo_insecure: bool,
     /// Speaks RIBCL over TLS before 1.2, for old iLO 4 firmware; needs a build with `legacy-tls`.
@@ -232,6 +237,17 @@ pub struct DriverInfo {
     /// The deploy ramdisk's ISO: `swift:container/object` or an URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deploy_iso: Option<String>,
+}
+
+impl DriverInfo {
+    /// `https://host[:port]` of the iLO.
+    #[must_use]
+    pub fn ilo_url(&self) -> String {
+        match self.ilo_address.contains("://") {
+            true => self.ilo_address.clone(),
+            false => format!("https://{}", self.ilo_address),
+        }
+    }
 }
 
 /// Keys of `instance_info` that mean something.
@@ -341,6 +357,7 @@ impl Config {
                 None if names.is_empty() => {
                     error.hint("no nodes are configured; --lab brings a simulated site")
                 }
+                None if names.len() > MAX_NAMED => error.hint("`flowrun node list` lists them"),
                 None => error.hint(format!("there are {}", names.join(", "))),
             }
         })

@@ -168,6 +168,13 @@ impl Error {
         self
     }
 
+    /// Says what to do next in place of what was said, for whoever knows the operator's own way.
+    #[must_use]
+    pub fn advise(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
     /// Marks the failure as one that may pass when tried again.
     #[must_use]
     pub fn retryable(mut self, retryable: bool) -> Self {

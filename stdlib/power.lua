@@ -7,7 +7,7 @@ end
 
 -- Holds the button: whatever runs there is lost.
 function power.off(node)
-  return ilo.set_power(node, { state = "off" })
+  return ilo.set_power(node, { state = "force_off" })
 end
 
 function power.reboot(node)

@@ -119,7 +119,7 @@ part_python() {
   local venv=target/test-venv stamp=target/test-venv/installed
   local wanted=tests/services/requirements.txt
   if [[ -e $stamp ]] && cmp -s "$stamp" "$wanted" &&
-    "$FLOWRUN_TEST_PYTHON" -c 'import hpilo, swift, swiftclient, keystone, glance'; then
+    "$FLOWRUN_TEST_PYTHON" -c 'import hpilo, sushy_tools, swift, swiftclient, keystone, glance'; then
     return
   fi
   python3 -m venv --clear "$venv"
@@ -128,7 +128,7 @@ part_python() {
   "$venv/bin/uv" pip install --quiet --no-deps --compile-bytecode \
     --python "$FLOWRUN_TEST_PYTHON" -r "$wanted"
   "$FLOWRUN_TEST_PYTHON" -m pip check
-  "$FLOWRUN_TEST_PYTHON" -c 'import hpilo, swift, swiftclient, keystone, glance'
+  "$FLOWRUN_TEST_PYTHON" -c 'import hpilo, sushy_tools, swift, swiftclient, keystone, glance'
   cp "$wanted" "$stamp"
 }
 

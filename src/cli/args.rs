@@ -1,5 +1,8 @@
 //! The command line. A flow needs no command word: `flowrun deploy.lua --node X`.
 
+use super::words::words;
+use crate::http::Fingerprint;
+use crate::ilo::model::PowerTarget;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,6 +16,7 @@ Examples:
   flowrun call ilo.power_state --node dl380-7
       calls one primitive and prints its result as JSON
   flowrun resume 0193   continues a run whose process died
+  flowrun node show dl380-7   what a server's iLO says
 
 Exit codes: 0 done, 1 a run failed, 2 usage or configuration, 3 cancelled,
 4 stopped and resumable (SIGTERM, or Ctrl-C twice).";
@@ -89,6 +93,12 @@ pub(super) enum Command {
         #[arg(default_value = "ilo_vmedia_iscsi")]
         flow: String,
     },
+    /// Look at servers, switch them, and say which certificate is their iLO's
+    #[command(after_help = NODE_EXAMPLES)]
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
     /// Explain a primitive, a module, or list them all
     Help {
         /// `ilo.attach_vmedia`, or `ilo`
@@ -138,6 +148,82 @@ pub(super) struct CallArgs {
     pub(super) set: Vec<String>,
 }
 
+const NODE_EXAMPLES: &str = "\
+Examples:
+  flowrun node list
+  flowrun node show dl380-7 --json
+  flowrun node power dl380-7               prints the power state
+  flowrun node power dl380-7 force-off
+  flowrun node trust dl380-7               shows the iLO's certificate and asks
+  flowrun node show lab-2 --lab --lab-ilo lab-2:ilo6";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NodeCommand {
+    /// List the servers: iLO, whose word its certificate is accepted by, the run that holds it
+    List,
+    /// Tell what a server's iLO says of it
+    Show {
+        /// The server
+        node: String,
+    },
+    /// Print a server's power state, or change it
+    #[command(after_help = POWER_EXAMPLES)]
+    Power(PowerArgs),
+    /// Look at the certificate that a server's iLO shows, and pin it
+    #[command(after_help = TRUST_EXAMPLES)]
+    Trust(TrustArgs),
+}
+
+const POWER_EXAMPLES: &str = "\
+`off` asks the operating system, `force-off` does not. A server that a run works on is not switched
+without --force.
+
+Examples:
+  flowrun node power dl380-7
+  flowrun node power dl380-7 off --timeout 10m
+  flowrun node power lab-1 on --lab-dir lab";
+
+#[derive(Debug, Args)]
+pub(super) struct PowerArgs {
+    /// The server
+    pub(super) node: String,
+    /// What to bring it to; absent: print the state
+    #[arg(value_parser = words::<PowerTarget>())]
+    pub(super) target: Option<PowerTarget>,
+    /// Also while a run works on the server
+    #[arg(long)]
+    pub(super) force: bool,
+    /// How long the change may take
+    #[arg(long, default_value = "3m", value_name = "TIME")]
+    pub(super) timeout: humantime::Duration,
+}
+
+const TRUST_EXAMPLES: &str = "\
+A pinned certificate is the only one accepted. What counts is the first there is of:
+ilo_fingerprint of the node, the pin stored by this command, ilo_insecure, ilo_ca_file, the
+system's authorities.
+
+Examples:
+  flowrun node trust dl380-7
+  flowrun node trust dl380-7 --fingerprint 3C:5F:...   without a terminal, known from elsewhere
+  flowrun node trust dl380-7 --yes                     without a terminal, at first sight
+  flowrun node trust dl380-7 --forget";
+
+#[derive(Debug, Args)]
+pub(super) struct TrustArgs {
+    /// The server
+    pub(super) node: String,
+    /// Pin without asking if this is the certificate that is shown
+    #[arg(long, value_name = "SHA256")]
+    pub(super) fingerprint: Option<Fingerprint>,
+    /// Pin without asking, unless another one was pinned before
+    #[arg(long, conflicts_with = "fingerprint")]
+    pub(super) yes: bool,
+    /// Forget the pinned certificate
+    #[arg(long, conflicts_with_all = ["fingerprint", "yes"])]
+    pub(super) forget: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum LabCommand {
     /// Bring a site up in --lab-dir and keep it up until Ctrl-C; prints what it offers as JSON
@@ -153,9 +239,9 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 12] = [
-    "run", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks", "help", "types",
-    "lab",
+const COMMANDS: [&str; 13] = [
+    "run", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks", "node", "help",
+    "types", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.

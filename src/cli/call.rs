@@ -35,6 +35,10 @@ pub(super) async fn perform(
     named: Map<String, Value>,
     node: Option<String>,
 ) -> Result<RunEnd> {
+    if let Some(node) = &node {
+        // Nothing shows the log of this run.
+        ground.warn(node).await?;
+    }
     let new = NewScript {
         flow: format!("call {}", spec.full_name()),
         script: script(spec, named),

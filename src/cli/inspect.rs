@@ -6,7 +6,7 @@ use super::format::{self, elapsed, seconds, short, time};
 use super::site::state_dir;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::journal::{Entry, EntryState, Journal, RunRecord};
+use crate::journal::{Entry, EntryState, Journal, RunRecord, RunStatus};
 use crate::lua::{bind, docs};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -44,13 +44,19 @@ pub(super) async fn runs(cli: &Cli, limit: u32) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// What [`status_of`] says of a run that somebody works on.
+pub(super) const GOES_ON: &str = RunStatus::Running.as_str();
+
 /// A run whose owner died still says `running` in the journal.
-fn status(run: &RunRecord) -> &'static str {
-    use crate::journal::RunStatus::Running;
-    if run.status == Running && !crate::engine::is_alive(&run.owner, run.alive_ms) {
+pub(super) fn status_of(status: RunStatus, owner: &str, alive_ms: u64) -> &'static str {
+    if status == RunStatus::Running && !crate::engine::is_alive(owner, alive_ms) {
         return "dead";
     }
-    run.status.as_str()
+    status.as_str()
+}
+
+fn status(run: &RunRecord) -> &'static str {
+    status_of(run.status, &run.owner, run.alive_ms)
 }
 
 fn summary(run: &RunRecord) -> Value {

@@ -14,11 +14,13 @@ mod format;
 mod images;
 mod inspect;
 mod lab;
+mod node;
 mod quirks;
 mod render;
 mod report;
 mod site;
 mod start;
+mod words;
 
 use crate::error::{Error, Kind};
 use crate::journal::RunStatus;
@@ -105,6 +107,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Logs { run } => inspect::logs(&cli, run).await,
         Command::Images => images::images(&cli),
         Command::Quirks { node, flow } => quirks::quirks(&cli, node, flow).await,
+        Command::Node { command } => node::node(&cli, command).await,
         Command::Help { topic } => inspect::help(topic.as_deref()),
         Command::Types { dir } => inspect::types(dir),
         Command::Lab { command } => lab::lab(&cli, command).await,

@@ -1,6 +1,7 @@
 //! The site a command works on: the configured one, or a simulated one.
 
 use super::args::Cli;
+use super::format;
 use crate::config::{Config, SecretSource, SwiftSection};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -23,6 +24,7 @@ pub(super) struct Ground {
     pub(super) engine: Engine,
     pub(super) runtime: LuaRuntime,
     pub(super) registry: Arc<Registry>,
+    pub(super) site: Arc<Site>,
     pub(super) lab: Option<LabGround>,
 }
 
@@ -69,8 +71,18 @@ impl Ground {
             engine,
             runtime,
             registry,
+            site,
             lab,
         })
+    }
+
+    /// Says what is not secure in the connection to a node's iLO.
+    pub(super) async fn warn(&self, node: &str) -> Result<()> {
+        for text in self.site.warnings(node, self.engine.journal()).await? {
+            let warning = format::paint("warning:", "33", format::colours());
+            eprintln!("{warning} {text}");
+        }
+        Ok(())
     }
 }
 

@@ -439,20 +439,12 @@ impl Run {
         self.live.get(reference).ok_or_else(lost)
     }
 
-    /// A session that several calls of the run share under `name`.
-    #[must_use]
-    pub fn shared(&self, name: &str) -> Option<Arc<dyn Handle>> {
-        self.shared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .cloned()
-    }
-
-    /// Shares a session; it is closed when the run ends.
-    pub fn share(&self, name: &str, handle: Arc<dyn Handle>) {
+    /// What several calls of the run share under `name`, made by the first of them; it is closed
+    /// when the run ends.
+    pub fn share(&self, name: &str, make: impl FnOnce() -> Arc<dyn Handle>) -> Arc<dyn Handle> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.insert(name.to_owned(), handle);
+        let handle = shared.entry(name.to_owned()).or_insert_with(make);
+        Arc::clone(handle)
     }
 
     /// Takes every open session out, for closing.

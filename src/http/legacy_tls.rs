@@ -12,20 +12,21 @@ pub(crate) use present::{connect, session};
 mod absent {
     use crate::error::{Error, Kind, Result};
     use crate::http::Trust;
+    use std::future::{Ready, ready};
     use std::time::Duration;
     use tokio::net::TcpStream;
 
     /// Says that this build cannot.
-    #[expect(clippy::unused_async, reason = "has the shape of the one that can")]
-    pub(crate) async fn connect(
+    pub(crate) fn connect(
         _trust: &Trust,
         _host: &str,
         _port: u16,
         _timeout: Duration,
-    ) -> Result<TcpStream> {
+    ) -> Ready<Result<TcpStream>> {
         let message = "this flowrun was built without legacy TLS";
-        Err(Error::new(Kind::Unsupported, message)
-            .hint("build it with `cargo build --release --features legacy-tls`"))
+        ready(Err(Error::new(Kind::Unsupported, message).hint(
+            "build it with `cargo build --release --features legacy-tls`",
+        )))
     }
 
     /// There is none.
@@ -37,6 +38,7 @@ mod absent {
 #[cfg(feature = "legacy-tls")]
 mod present {
     use crate::error::{Error, Kind, Result};
+    use crate::http::trust::PinMismatch;
     use crate::http::{Fingerprint, Trust, tls};
     use openssl::error::ErrorStack;
     use openssl::ssl::{Ssl, SslConnector, SslMethod, SslOptions, SslVerifyMode, SslVersion};
@@ -71,8 +73,12 @@ mod present {
             connected.map_err(|e| failed(&e, stream.ssl().verify_result()))?;
             match trust {
                 // Nothing has been sent yet, and the handshake proved that the peer has the key.
-                Trust::Pinned(pin) if Fingerprint::of(&session(&stream)?.0) != *pin => {
-                    Err(tls::untrusted())
+                Trust::Pinned(pinned) => {
+                    let (pinned, shown) = (*pinned, Fingerprint::of(&session(&stream)?.0));
+                    match pinned == shown {
+                        true => Ok(stream),
+                        false => Err(tls::pin_mismatch(&PinMismatch { pinned, shown })),
+                    }
                 }
                 _ => Ok(stream),
             }

@@ -1,8 +1,9 @@
 //! TLS connections for what is not quite HTTP, and why a handshake failed.
 
 use super::Trust;
+use super::trust::PinMismatch;
 use crate::error::{Error, Kind, Result};
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, OtherError};
 use rustls_pki_types::ServerName;
 use std::future::Future;
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+/// The detail of errors that are about the server's certificate.
+pub(crate) const CERTIFICATE: &str = "certificate";
 
 /// Connects within `timeout`. `host` is a name or an address, IPv6 without brackets.
 ///
@@ -85,9 +89,15 @@ const TOO_OLD: &str = "the server shares no TLS version or cipher with us";
 pub(super) fn untrusted() -> Error {
     Error::new(Kind::Auth, "the server's certificate is not trusted")
         .hint("give the CA that signed the server's certificate, or pin its fingerprint")
+        .detail(CERTIFICATE, "untrusted")
 }
 
 fn name(error: &rustls::Error) -> Error {
+    if let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))) = error
+        && let Some(mismatch) = other.downcast_ref::<PinMismatch>()
+    {
+        return pin_mismatch(mismatch);
+    }
     let named = match error {
         rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Error::new(
             Kind::Auth,
@@ -104,4 +114,13 @@ fn name(error: &rustls::Error) -> Error {
         _ => Error::new(Kind::Protocol, "the TLS handshake failed"),
     };
     named.caused_by(error)
+}
+
+pub(super) fn pin_mismatch(mismatch: &PinMismatch) -> Error {
+    let message = format!("the server's certificate is not the pinned one: {mismatch}");
+    Error::new(Kind::Auth, message)
+        .hint("find out why it changed; if that is right, pin the new fingerprint")
+        .detail(CERTIFICATE, "not_pinned")
+        .detail("pinned", mismatch.pinned.to_string())
+        .detail("shown", mismatch.shown.to_string())
 }

@@ -5,7 +5,8 @@ use crate::error::{Error, Kind, Result};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -74,6 +75,14 @@ fn roots(pem: &str) -> Result<RootCertStore> {
     }
 }
 
+/// A server shows another certificate than the pinned one.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("pinned {pinned}, shown {shown}")]
+pub(super) struct PinMismatch {
+    pub(super) pinned: Fingerprint,
+    pub(super) shown: Fingerprint,
+}
+
 /// Looks at the server's own certificate only, not at who signed it.
 #[derive(Debug)]
 struct Leaf {
@@ -125,10 +134,13 @@ impl ServerCertVerifier for Leaf {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let shown = Fingerprint::of(end_entity);
         match self.pinned {
-            Some(pinned) if pinned != Fingerprint::of(end_entity) => Err(
-                rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure),
-            ),
+            Some(pinned) if pinned != shown => {
+                let mismatch = OtherError(Arc::new(PinMismatch { pinned, shown }));
+                let error = CertificateError::Other(mismatch);
+                Err(rustls::Error::InvalidCertificate(error))
+            }
             _ => Ok(ServerCertVerified::assertion()),
         }
     }

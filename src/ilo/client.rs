@@ -2,12 +2,14 @@
 
 use super::IloOptions;
 use super::deadline::Deadline;
+use super::detection::Tried;
 use super::failure::Failure;
 use super::media::Drive;
 use super::model::{
-    BootDevice, BootMode, BootOverride, Device, IloInfo, License, PostState, PowerState,
-    PowerTarget,
+    BootDevice, BootDevices, BootMode, BootModes, BootOverride, Device, IloInfo, License,
+    PowerTarget, SecureBoot,
 };
+use super::power::Sample;
 use super::redfish::Redfish;
 use super::ribcl::Ribcl;
 use crate::error::{Error, Kind, Result};
@@ -36,13 +38,14 @@ macro_rules! each {
 
 impl Client {
     pub(super) async fn connect(options: IloOptions) -> Result<Self> {
+        let mut tried = Tried::default();
         // Firmware with such TLS has RIBCL, and little or nothing of its successors.
         if options.legacy_tls {
-            return Ok(Self::Ribcl(Ribcl::connect(options).await?));
+            return Ok(Self::Ribcl(Ribcl::connect(options, tried).await?));
         }
-        match Redfish::connect(options.clone()).await? {
+        match Redfish::connect(options.clone(), &mut tried).await? {
             Some(redfish) => Ok(Self::Redfish(redfish)),
-            None => Ok(Self::Ribcl(Ribcl::connect(options).await?)),
+            None => Ok(Self::Ribcl(Ribcl::connect(options, tried).await?)),
         }
     }
 
@@ -64,9 +67,17 @@ impl Client {
             .detail("license", license.name))
     }
 
-    /// Reads the power state: with a few attempts, or until `within` ends.
-    pub(super) async fn power(&self, within: Option<Deadline>) -> Result<PowerState> {
-        each!(self, c => c.power(within).await)
+    /// Reads power and self test: with a few attempts, or until `within` ends.
+    pub(super) async fn sample(&self, within: Option<Deadline>) -> Result<Sample> {
+        each!(self, c => c.sample(within).await)
+    }
+
+    /// Whether there is one action for this.
+    pub(super) async fn offers(&self, target: PowerTarget, deadline: Deadline) -> Result<bool> {
+        match self {
+            Self::Redfish(redfish) => redfish.offers(target, deadline).await,
+            Self::Ribcl(_) => Ok(Ribcl::offers(target)),
+        }
     }
 
     /// Acts as if a button were pressed.
@@ -90,12 +101,56 @@ impl Client {
         each!(self, c => c.boot_once(device, deadline).await)
     }
 
+    pub(super) async fn boot_devices(&self, within: Option<Deadline>) -> Result<BootDevices> {
+        each!(self, c => c.boot_devices(within).await)
+    }
+
+    /// Makes `device` the first of every boot.
+    pub(super) async fn boot_always(
+        &self,
+        device: BootDevice,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        each!(self, c => c.boot_always(device, deadline).await)
+    }
+
+    /// Whether a boot order that holds from the next reset on can be read before.
+    pub(super) fn tells_pending_order(&self) -> bool {
+        matches!(self, Self::Redfish(_))
+    }
+
     pub(super) async fn boot_mode(&self) -> Result<BootMode> {
         each!(self, c => c.boot_mode().await)
     }
 
-    pub(super) async fn post_state(&self) -> Result<PostState> {
-        each!(self, c => c.post_state().await)
+    pub(super) async fn boot_modes(&self, within: Option<Deadline>) -> Result<BootModes> {
+        each!(self, c => c.boot_modes(within).await)
+    }
+
+    pub(super) async fn change_boot_mode(
+        &self,
+        mode: BootMode,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        each!(self, c => c.change_boot_mode(mode, deadline).await)
+    }
+
+    pub(super) async fn secure_boot(&self, within: Option<Deadline>) -> Result<SecureBoot> {
+        match self {
+            Self::Redfish(redfish) => redfish.secure_boot(within).await,
+            Self::Ribcl(_) => Err(no_secure_boot()),
+        }
+    }
+
+    pub(super) async fn change_secure_boot(
+        &self,
+        enabled: bool,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Redfish(redfish) => redfish.change_secure_boot(enabled, deadline).await,
+            Self::Ribcl(_) => Err(Failure::Unable(no_secure_boot())),
+        }
     }
 
     pub(super) fn devices(&self) -> Vec<Device> {
@@ -136,6 +191,22 @@ impl Client {
         }
     }
 
+    /// A RIBCL script, also of an iLO that is spoken to in another dialect: `options` lead to it.
+    pub(super) async fn ribcl(
+        &self,
+        options: &IloOptions,
+        block: &Secret,
+        deadline: Deadline,
+    ) -> Result<Value> {
+        match self {
+            Self::Ribcl(ribcl) => ribcl.run(block, deadline).await,
+            Self::Redfish(_) => {
+                let beside = Ribcl::beside(options.clone())?;
+                beside.run(block, deadline).await
+            }
+        }
+    }
+
     /// Where the open session lies; RIBCL has none.
     pub(super) async fn session_path(&self) -> Option<String> {
         match self {
@@ -150,4 +221,9 @@ impl Client {
             Self::Ribcl(_) => Ok(()),
         }
     }
+}
+
+fn no_secure_boot() -> Error {
+    Error::new(Kind::Unsupported, "RIBCL knows no secure boot")
+        .hint("it came with the UEFI of Gen9 servers, whose iLO has REST")
 }

@@ -89,6 +89,10 @@ impl Class {
             Self::Permission => "give the account the privilege in the iLO's user administration",
             Self::SessionLimit => "close open sessions of the iLO, or wait until idle ones expire",
             Self::Unlicensed => "install an iLO Advanced licence",
+            Self::Unsupported => {
+                "this firmware or server does not have it: update the firmware, or do without"
+            }
+            Self::NotFound => "look what this firmware has: its resources are found by links",
             Self::Disabled => "switch RIBCL on in the iLO's access settings",
             Self::WrongState => "read the power state and act on what it is now",
             Self::Busy => "the server may be in POST; try again when it is off or has finished",
@@ -196,7 +200,12 @@ impl From<Failure> for Error {
             Failure::Refused(refusal) => refusal,
         };
         let class = refusal.class();
-        let kind = class.map_or_else(|| http::kind_of_status(refusal.status), Class::kind);
+        let kind = match class {
+            Some(class) => class.kind(),
+            // RIBCL, which says no with 200.
+            None if refusal.status.is_success() => Kind::Refused,
+            None => http::kind_of_status(refusal.status),
+        };
         let passing =
             class == Some(Class::Busy) || (class.is_none() && refusal.status.is_server_error());
         let text = refusal.to_string();
@@ -267,6 +276,7 @@ mod tests {
             (400, "Base.1.4.PropertyValueNotInList", Kind::Invalid, false),
             (400, "Base.1.18.SessionLimitExceeded", Kind::Limit, false),
             (400, "iLO.9.9.Novelty", Kind::Refused, false),
+            (200, "0x00FF", Kind::Refused, false),
             (500, "iLO.9.9.Novelty", Kind::Protocol, true),
         ];
         for (status, id, kind, retryable) in cases {

@@ -5,13 +5,15 @@
 //! bring back what the iLO says now. Requests to one iLO never overlap. A call that reaches its
 //! timeout takes a last look, and cleans up what it began: it may end some seconds later.
 //!
-//! Which dialect an iLO speaks is found out by asking it: Redfish, HP's REST, RIBCL, in this order.
+//! Which dialect an iLO speaks is found out by asking it: Redfish, HP's REST, what it tells
+//! everybody, RIBCL, in this order.
 //! The procedures (`power`, `media`, `boot`) are the same for all of them.
 
 mod address;
 mod boot;
 mod client;
 mod deadline;
+mod detection;
 mod failure;
 pub(crate) mod mask;
 mod media;
@@ -27,8 +29,8 @@ use address::Address;
 use client::Client;
 use deadline::Deadline;
 use model::{
-    BootDevice, BootMode, BootOverride, Device, IloInfo, License, PostState, PowerState,
-    PowerTarget, VmediaDevice,
+    BootDevice, BootDevices, BootMode, BootModes, BootOverride, Device, IloInfo, License,
+    PostState, PowerState, PowerTarget, SecureBoot, VmediaDevice,
 };
 use serde_json::Value;
 use std::future::Future;
@@ -92,6 +94,7 @@ fn advise(error: Error) -> Error {
 #[derive(Debug)]
 pub struct Ilo {
     host: String,
+    options: IloOptions,
     client: Client,
     /// Held by the method that changes something.
     turn: Mutex<()>,
@@ -109,9 +112,10 @@ impl Ilo {
         let host = Address::parse(&options.base_url)
             .map_err(|e| e.op(op))?
             .authority;
-        match Client::connect(options).await {
+        match Client::connect(options.clone()).await {
             Ok(client) => Ok(Self {
                 host,
+                options,
                 client,
                 turn: Mutex::new(()),
             }),
@@ -150,16 +154,21 @@ impl Ilo {
     /// # Errors
     /// What the iLO says, or `unreachable`.
     pub async fn power_state(&self) -> Result<PowerState> {
-        self.read("ilo.power_state", self.client.power(None)).await
+        let sample = self.read("ilo.power_state", self.client.sample(None));
+        Ok(sample.await?.power)
     }
 
     /// Brings the server's power to `target` and waits until the iLO shows it. Does nothing if it
-    /// is there already; [`PowerTarget::Reset`] always acts. A reset is over when the iLO shows
-    /// the server on: POST has only begun then.
+    /// is there already; [`PowerTarget::Reset`], [`PowerTarget::Restart`] and
+    /// [`PowerTarget::ColdBoot`] always act. They are over when the iLO showed that the server
+    /// restarted (power away, or a self test that began anew) and shows it on: POST has only begun
+    /// then. RIBCL does not tell the self test: there the iLO's yes has to do. What the firmware
+    /// has no action for is done in two: off, as gently as asked for, and on. A server that is off
+    /// is switched on by the latter two.
     ///
     /// # Errors
-    /// `conflict` if the power state does not allow it, `timeout`, `in_doubt` if the answer to a
-    /// reset was lost.
+    /// `conflict` for the reset of a server that is off, `timeout`, `unsupported` if the firmware
+    /// does not offer it, `in_doubt` if the answer to a restart was lost and nothing showed it.
     pub async fn set_power(&self, target: PowerTarget, timeout: Duration) -> Result<PowerState> {
         let deadline = Deadline::after(timeout);
         let change = self.client.set_power(target, deadline);
@@ -219,12 +228,32 @@ impl Ilo {
         self.change("ilo.set_one_time_boot", deadline, change).await
     }
 
-    /// Reads what overrides the boot order.
+    /// Reads what overrides the boot order, and what it tries first.
     ///
     /// # Errors
     /// What the iLO says, or `unreachable`.
-    pub async fn boot_device(&self) -> Result<BootOverride> {
-        self.read("ilo.boot_device", self.client.boot(None)).await
+    pub async fn boot_device(&self) -> Result<BootDevices> {
+        self.read("ilo.boot_device", self.client.boot_devices(None))
+            .await
+    }
+
+    /// Makes every boot try `device` first, and reads it back: by a boot override that stays, else
+    /// by the firmware's boot order, which changes at the next reset; `pending` says so. An
+    /// override takes the place of a one-time boot. RIBCL shows an order when it holds: `pending`
+    /// is what the iLO took.
+    ///
+    /// # Errors
+    /// `unsupported` if the server cannot boot from there or its boot order does not list it,
+    /// `conflict` if POST outlasts `timeout`, `timeout` if the iLO accepts the setting but does
+    /// not show it.
+    pub async fn set_boot_device(
+        &self,
+        device: BootDevice,
+        timeout: Duration,
+    ) -> Result<BootDevices> {
+        let deadline = Deadline::after(timeout);
+        let change = self.client.set_boot_device(device, deadline);
+        self.change("ilo.set_boot_device", deadline, change).await
     }
 
     /// Reads whether the server boots UEFI or BIOS.
@@ -235,12 +264,46 @@ impl Ilo {
         self.read("ilo.boot_mode", self.client.boot_mode()).await
     }
 
+    /// Makes the server boot UEFI or BIOS from the next reset on, and reads that back.
+    ///
+    /// # Errors
+    /// `unsupported` if the server has one mode only, `conflict` if POST outlasts `timeout`,
+    /// `timeout` if the iLO accepts the setting but does not show it.
+    pub async fn set_boot_mode(&self, mode: BootMode, timeout: Duration) -> Result<BootModes> {
+        let deadline = Deadline::after(timeout);
+        let change = self.client.set_boot_mode(mode, deadline);
+        self.change("ilo.set_boot_mode", deadline, change).await
+    }
+
+    /// Reads whether the firmware boots only what is signed.
+    ///
+    /// # Errors
+    /// `unsupported` if server or dialect know no secure boot.
+    pub async fn secure_boot(&self) -> Result<SecureBoot> {
+        self.read("ilo.secure_boot", self.client.secure_boot(None))
+            .await
+    }
+
+    /// Switches secure boot from the next reset on, and reads that back. At that reset the server
+    /// resets once more by itself, and a medium armed for one boot is lost.
+    ///
+    /// # Errors
+    /// `unsupported` if server or dialect know no secure boot, or the server boots BIOS;
+    /// `conflict` if POST outlasts `timeout`, `timeout` if the iLO accepts the setting but does
+    /// not show it.
+    pub async fn set_secure_boot(&self, enabled: bool, timeout: Duration) -> Result<SecureBoot> {
+        let deadline = Deadline::after(timeout);
+        let change = self.client.set_secure_boot(enabled, deadline);
+        self.change("ilo.set_secure_boot", deadline, change).await
+    }
+
     /// Reads how far the power-on self test is.
     ///
     /// # Errors
     /// What the iLO says, or `unreachable`.
     pub async fn post_state(&self) -> Result<PostState> {
-        self.read("ilo.post_state", self.client.post_state()).await
+        let sample = self.read("ilo.post_state", self.client.sample(None));
+        Ok(sample.await?.post)
     }
 
     /// Sends a request of the caller's and brings back the answer, credentials and signatures
@@ -258,6 +321,19 @@ impl Ilo {
         let deadline = Deadline::after(timeout);
         let change = self.client.request(method, path, body, deadline);
         self.change("ilo.request", deadline, change).await
+    }
+
+    /// Runs a block of RIBCL commands of the caller's (`<SERVER_INFO MODE="read">…</SERVER_INFO>`)
+    /// and brings back the elements of the answer, credentials and signatures masked. A block that
+    /// writes is not sent again when its answer is lost.
+    ///
+    /// # Errors
+    /// `invalid` for what is no block, `unsupported` if the iLO has no RIBCL or not this command;
+    /// otherwise what the iLO says.
+    pub async fn ribcl(&self, block: &Secret, timeout: Duration) -> Result<Value> {
+        let deadline = Deadline::after(timeout);
+        let change = self.client.ribcl(&self.options, block, deadline);
+        self.change("ilo.ribcl", deadline, change).await
     }
 
     /// Deletes the session. Does nothing if none is open; a later call opens a new one.

@@ -30,7 +30,7 @@ impl Dialect {
 /// Who the server is and how it does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IloInfo {
-    /// 5 for iLO 5, and so on.
+    /// 5 for iLO 5, and so on; 0 for a Redfish service that is no iLO.
     pub generation: u8,
     /// What we speak with it.
     pub dialect: Dialect,
@@ -126,8 +126,12 @@ pub enum PowerTarget {
     Off,
     /// Off at once, as holding the power button does.
     ForceOff,
-    /// Restarted without losing power. The server must be on.
+    /// Restarted at once, without losing power. The server must be on.
     Reset,
+    /// Restarted by the operating system; switched on if it is off.
+    Restart,
+    /// Without power for some seconds, then on; switched on if it is off.
+    ColdBoot,
 }
 
 /// How far the power-on self test is.
@@ -173,6 +177,20 @@ impl PostState {
         spelled(&Self::SPELLINGS, text).unwrap_or(Self::Unknown)
     }
 
+    /// How far it is; `None` if the iLO does not tell. Only a reset takes it back.
+    #[must_use]
+    pub fn step(self) -> Option<u8> {
+        Some(match self {
+            Self::Unknown => return None,
+            Self::PowerOff => 0,
+            Self::Reset => 1,
+            Self::InPost => 2,
+            Self::InPostDiscoveryStart => 3,
+            Self::InPostDiscoveryComplete => 4,
+            Self::FinishedPost => 5,
+        })
+    }
+
     /// Whether the test runs, or the server waits at its end for something to boot.
     #[must_use]
     pub fn is_in_post(self) -> bool {
@@ -195,7 +213,25 @@ pub enum BootMode {
     Unknown,
 }
 
-/// A device that the server can be told to boot once.
+/// How the server starts its boot loader, now and after the next reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BootModes {
+    /// Now.
+    pub mode: BootMode,
+    /// From the next reset on, where that is another one.
+    pub pending: Option<BootMode>,
+}
+
+/// Whether the firmware boots only what is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SecureBoot {
+    /// Whether the boot that the server is in was checked.
+    pub current: bool,
+    /// Whether the boots from the next reset on are.
+    pub enabled: bool,
+}
+
+/// A device that the server can be told to boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BootDevice {
@@ -246,6 +282,27 @@ pub struct BootOverride {
     pub enabled: OverrideEnabled,
     /// Which device; `None` if nothing overrides, or a device that has no name here.
     pub device: Option<BootDevice>,
+}
+
+/// What the server boots: the next time, and when nothing else is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BootDevices {
+    /// What overrides the boot order.
+    #[serde(flatten)]
+    pub next: BootOverride,
+    /// What a boot tries first unless it is overridden for that boot alone; `None` if it has no
+    /// name here or the iLO does not tell.
+    pub persistent: Option<BootDevice>,
+    /// What that is from the next reset on, where it is another one.
+    pub pending: Option<BootDevice>,
+}
+
+impl BootDevices {
+    /// What boots try first from the next reset on.
+    #[must_use]
+    pub fn lasting(&self) -> Option<BootDevice> {
+        self.pending.or(self.persistent)
+    }
 }
 
 /// For how long a boot override holds.

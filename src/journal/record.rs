@@ -25,7 +25,7 @@ pub enum RunStatus {
 impl RunStatus {
     /// The spelling in the journal, JSON and tables.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Done => "done",
@@ -193,6 +193,15 @@ pub struct NodeOwner {
     pub owner: String,
     /// When the owner last said that it lives.
     pub alive_ms: u64,
+}
+
+/// A certificate by which an operator knows the management processor of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// SHA-256 of it, as it was given.
+    pub fingerprint: String,
+    /// When it was pinned, milliseconds since 1970.
+    pub pinned_ms: u64,
 }
 
 /// The answer to a request for a node.

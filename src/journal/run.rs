@@ -527,17 +527,20 @@ fn holder(db: &Connection, node: &str) -> rusqlite::Result<Option<NodeOwner>> {
         "SELECT run.id, run.status, run.owner, run.alive_ms FROM node_lock
          JOIN run ON run.id = node_lock.run WHERE node_lock.node = ?",
         [node],
-        |row| {
-            let status: String = row.get(1)?;
-            Ok(NodeOwner {
-                run: row.get(0)?,
-                status: RunStatus::parse(&status),
-                owner: row.get(2)?,
-                alive_ms: unsigned(row.get(3)?),
-            })
-        },
+        owner_of_row,
     )
     .optional()
+}
+
+/// From id, status, owner and `alive_ms` of a run.
+pub(super) fn owner_of_row(row: &Row<'_>) -> rusqlite::Result<NodeOwner> {
+    let status: String = row.get(1)?;
+    Ok(NodeOwner {
+        run: row.get(0)?,
+        status: RunStatus::parse(&status),
+        owner: row.get(2)?,
+        alive_ms: unsigned(row.get(3)?),
+    })
 }
 
 fn message(db: &Connection, run: &str, name: &str) -> rusqlite::Result<Option<String>> {
@@ -557,11 +560,11 @@ fn json(text: &str) -> Value {
 }
 
 /// SQLite has no unsigned integers; milliseconds and counts fit.
-fn ms(value: u64) -> i64 {
+pub(super) fn ms(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn unsigned(value: i64) -> u64 {
+pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 

@@ -113,6 +113,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.execute_batch(include_str!("schema.sql"))?;
+    connection.execute_batch(include_str!("pin.sql"))?;
     Ok(connection)
 }
 

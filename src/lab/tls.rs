@@ -18,6 +18,8 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     path: PathBuf,
+    /// Whether it was made just now: what an earlier one signed is worth nothing.
+    is_new: bool,
 }
 
 impl Authority {
@@ -34,7 +36,12 @@ impl Authority {
                     .target(key_path.display().to_string())
             })?;
             let issuer = Issuer::new(ca_params()?, key);
-            return Ok(Self { issuer, pem, path });
+            return Ok(Self {
+                issuer,
+                pem,
+                path,
+                is_new: false,
+            });
         }
         let key = KeyPair::generate().map_err(|e| failed(&e))?;
         let params = ca_params()?;
@@ -42,7 +49,12 @@ impl Authority {
         write_private(&key_path, key.serialize_pem().as_bytes())?;
         write_private(&path, pem.as_bytes())?;
         let issuer = Issuer::new(params, key);
-        Ok(Self { issuer, pem, path })
+        Ok(Self {
+            issuer,
+            pem,
+            path,
+            is_new: true,
+        })
     }
 
     /// The authority's certificate.
@@ -84,6 +96,27 @@ impl Authority {
             key_pem: Secret::new(key.serialize_pem()),
         })
     }
+
+    /// The certificate of this name, issued once and kept beside the authority's own, as an iLO
+    /// keeps its. Blocks.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue); `io` if the files cannot be read or written.
+    pub fn keep(&self, name: &str, address: IpAddr) -> Result<Identity> {
+        let folder = self.path.parent().unwrap_or_else(|| Path::new(""));
+        let file = |kind: &str| folder.join(format!("{name}-{address}.{kind}"));
+        let (path, key_path) = (file("pem"), file("key"));
+        if !self.is_new
+            && let (Some(cert_pem), Some(key)) = (read_text(&path)?, read_text(&key_path)?)
+        {
+            let key_pem = Secret::new(key);
+            return Ok(Identity { cert_pem, key_pem });
+        }
+        let identity = self.issue(&[address])?;
+        write_private(&key_path, identity.key_pem.expose().as_bytes())?;
+        write_private(&path, identity.cert_pem.as_bytes())?;
+        Ok(identity)
+    }
 }
 
 impl fmt::Debug for Authority {
@@ -124,6 +157,21 @@ mod tests {
     use axum::routing::get;
     use std::net::TcpListener;
     use std::time::Duration;
+
+    #[test]
+    fn a_kept_certificate_lasts_as_long_as_its_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = |name: &str| {
+            let authority = Authority::open(folder.path()).unwrap();
+            let identity = authority.keep(name, [127, 0, 0, 1].into()).unwrap();
+            identity.cert_pem
+        };
+        let first = kept("ilo-lab-1");
+        assert_eq!(kept("ilo-lab-1"), first);
+        assert_ne!(kept("ilo-lab-2"), first);
+        std::fs::remove_file(folder.path().join("ca.pem")).unwrap();
+        assert_ne!(kept("ilo-lab-1"), first);
+    }
 
     #[tokio::test]
     async fn a_reopened_authority_is_trusted_by_who_trusted_it_before() {

@@ -1,7 +1,11 @@
 //! The iLO client against the simulated iLO.
 
 #[cfg(test)]
+mod blame;
+#[cfg(test)]
 mod captures;
+#[cfg(test)]
+mod detection;
 #[cfg(test)]
 mod generations;
 #[cfg(test)]
@@ -9,11 +13,19 @@ mod media;
 #[cfg(test)]
 mod power;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod ribcl_replay;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
+mod settings;
+#[cfg(test)]
 pub(crate) mod site;
+#[cfg(test)]
+mod sushy;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
@@ -74,7 +86,7 @@ async fn deploys_through_virtual_media() {
     assert_eq!(ilo.post_state().await.unwrap(), PostState::FinishedPost);
     // The override was for one boot.
     assert_eq!(
-        ilo.boot_device().await.unwrap().enabled,
+        ilo.boot_device().await.unwrap().next.enabled,
         OverrideEnabled::Disabled
     );
 
@@ -291,7 +303,11 @@ fn calls_can_move_between_threads() {
         assert_send(ilo.attach_vmedia(Device::Cdrom, url, TIMEOUT));
         assert_send(ilo.eject_vmedia(Device::Cdrom, TIMEOUT));
         assert_send(ilo.set_one_time_boot(BootDevice::Disk, TIMEOUT));
+        assert_send(ilo.set_boot_device(BootDevice::Disk, TIMEOUT));
+        assert_send(ilo.set_boot_mode(BootMode::Uefi, TIMEOUT));
+        assert_send(ilo.set_secure_boot(true, TIMEOUT));
         assert_send(ilo.request("GET", "/", None, TIMEOUT));
+        assert_send(ilo.ribcl(url, TIMEOUT));
         assert_send(ilo.close());
     }
     let _ = all;

@@ -7,6 +7,7 @@ mod image;
 mod iscsi;
 mod lab;
 mod matrix;
+mod node;
 mod objectstore;
 mod openstack;
 mod quirks;

@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ilo::media::Drive;
 use crate::ilo::model::{
     BootDevice, BootMode, BootOverride, ConnectedVia, Device, License, OverrideEnabled, PostState,
-    PowerState,
+    PowerState, SecureBoot,
 };
 use crate::secret::Secret;
 use serde_json::Value;
@@ -123,19 +123,50 @@ pub(super) fn uuid(system: &Value) -> Option<Uuid> {
 }
 
 /// Boot mode, from the BIOS resource and the system's `UefiClass`. Servers that only know UEFI
-/// have no `BootMode` attribute.
+/// have no `BootMode` attribute; what is no iLO has the mode of the boot override alone.
 pub(super) fn boot_mode(bios: &Value, system: &Value) -> BootMode {
-    let attribute = bios
-        .pointer("/Attributes/BootMode")
-        .or_else(|| bios.get("BootMode"));
-    match attribute.and_then(Value::as_str) {
+    match attribute(bios, "BootMode").and_then(Value::as_str) {
         Some("Uefi") => BootMode::Uefi,
         Some("LegacyBios") => BootMode::Legacy,
         _ => match oem(system, "/Bios/UefiClass").and_then(Value::as_u64) {
             Some(3) => BootMode::Uefi,
             Some(0) => BootMode::Legacy,
-            _ => BootMode::Unknown,
+            _ if oem(system, "").is_some() => BootMode::Unknown,
+            _ => match text(system, "/Boot/BootSourceOverrideMode") {
+                "UEFI" => BootMode::Uefi,
+                "Legacy" => BootMode::Legacy,
+                _ => BootMode::Unknown,
+            },
         },
+    }
+}
+
+/// A BIOS attribute; iLO 4 has them in the resource itself.
+pub(super) fn attribute<'a>(bios: &'a Value, name: &str) -> Option<&'a Value> {
+    bios.get("Attributes").unwrap_or(bios).get(name)
+}
+
+/// Where the settings are changed that this document shows.
+///
+/// # Errors
+/// `protocol` if it does not tell.
+pub(super) fn settings(document: &Value) -> Result<&str> {
+    let link = link(document, "/@Redfish.Settings/SettingsObject");
+    let link = link.or_else(|| self::link(document, "/Settings"));
+    link.ok_or_else(|| {
+        let place = text(document, "/@odata.id");
+        let message = format!("the iLO's document {place} does not tell where it is changed");
+        Error::new(Kind::Protocol, message)
+    })
+}
+
+/// Secure boot, in the words of iLO 5 and newer or of iLO 4.
+pub(super) fn secure_boot(document: &Value) -> SecureBoot {
+    let flag = |name: &str| document.get(name).and_then(Value::as_bool);
+    SecureBoot {
+        current: flag("SecureBootCurrentState")
+            .unwrap_or_else(|| text(document, "/SecureBootCurrentBoot") == "Enabled"),
+        enabled: flag("SecureBootEnable").unwrap_or(false),
     }
 }
 

@@ -5,19 +5,26 @@
 //! is no iLO is driven by the standard alone, as far as that goes.
 
 mod actions;
+mod body;
+#[cfg(test)]
+#[path = "captures_tests.rs"]
+mod captures;
 mod documents;
 mod message;
+mod order;
 mod rest;
+mod settings;
 mod transport;
 
 use super::IloOptions;
 use super::deadline::Deadline;
-use super::failure::{Class, Failure};
+use super::detection::Tried;
+use super::failure::Failure;
 use super::mask;
-use super::model::{BootMode, Device, Dialect, IloInfo, License, PostState};
+use super::model::{Device, Dialect, IloInfo, License};
 use crate::error::{Error, Kind, Result};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use transport::Transport;
 
 /// A logged-in iLO and where its resources are.
@@ -34,18 +41,25 @@ pub(super) struct Redfish {
 }
 
 impl Redfish {
-    /// Looks for a service root; `None` if there is none.
-    pub(super) async fn connect(options: IloOptions) -> Result<Option<Self>> {
+    /// Looks for a service root; `None`, and why, if there is none.
+    pub(super) async fn connect(options: IloOptions, tried: &mut Tried) -> Result<Option<Self>> {
         let transport = Transport::new(options)?;
         for (dialect, path) in [
             (Dialect::Redfish, "/redfish/v1/"),
             (Dialect::Rest, "/rest/v1"),
         ] {
+            let request = format!("GET {path}");
             let root = match transport.service_root(path).await {
-                Err(failure) if failure.class() == Some(Class::NotFound) => continue,
-                root => root?,
+                Ok(root) => rest::as_redfish(dialect, root),
+                Err(failure) => {
+                    tried.note_failure(&request, failure)?;
+                    continue;
+                }
             };
-            let root = rest::as_redfish(dialect, root);
+            if documents::link(&root, "/Systems").is_none() {
+                tried.note(&request, "no service root");
+                continue;
+            }
             return Self::at(transport, dialect, root).await.map(Some);
         }
         Ok(None)
@@ -53,7 +67,9 @@ impl Redfish {
 
     async fn at(transport: Transport, dialect: Dialect, root: Value) -> Result<Self> {
         let (generation, firmware) = documents::generation(&root).unwrap_or_default();
-        if let Some(sessions) = documents::link(&root, "/Links/Sessions") {
+        // iLO 4 has it beside the other resources.
+        let sessions = documents::link(&root, "/Links/Sessions");
+        if let Some(sessions) = sessions.or_else(|| documents::link(&root, "/Sessions")) {
             transport.create_sessions_at(sessions).await;
         }
         let mut redfish = Self {
@@ -124,7 +140,7 @@ impl Redfish {
             media.push((&self.drive(device, None).await?).into());
         }
         let license = self.license().await?;
-        let boot_mode = self.boot_mode_of(&system).await?;
+        let bios = self.bios(&system, None).await?;
         let field = |pointer| documents::text(&system, pointer).to_owned();
         Ok(IloInfo {
             generation: self.generation,
@@ -137,7 +153,7 @@ impl Redfish {
             license: license.name,
             power_state: documents::power_state(&system),
             post_state: documents::post_state(&system),
-            boot_mode,
+            boot_mode: documents::boot_mode(&bios, &system),
             health: documents::health(&system),
             media,
         })
@@ -150,30 +166,6 @@ impl Redfish {
         };
         let license = self.only_member(service).await?;
         Ok(documents::license(&self.get(&license, None).await?))
-    }
-
-    pub(super) async fn post_state(&self) -> Result<PostState> {
-        let system = self.get(&self.system, None).await?;
-        Ok(documents::post_state(&system))
-    }
-
-    pub(super) async fn boot_mode(&self) -> Result<BootMode> {
-        let system = self.get(&self.system, None).await?;
-        self.boot_mode_of(&system).await
-    }
-
-    async fn boot_mode_of(&self, system: &Value) -> Result<BootMode> {
-        let link = documents::link(system, "/Bios");
-        let bios = match link.or_else(|| documents::oem_link(system, "/Links/BIOS")) {
-            Some(path) => self.get(path, None).await,
-            None => Ok(Value::Null),
-        };
-        let bios = match bios {
-            // A server that never finished POST has none.
-            Err(failure) if failure.class() == Some(Class::NotFound) => Value::Null,
-            other => other?,
-        };
-        Ok(documents::boot_mode(&bios, system))
     }
 
     pub(super) async fn request(
@@ -204,6 +196,10 @@ impl Redfish {
                 format!("{path:?} is not a path on the iLO"),
             ));
         }
+        // An action without parameters needs an empty object: no body at all is refused.
+        let empty = json!({});
+        let takes_body = matches!(method, Method::POST | Method::PATCH | Method::PUT);
+        let body = body.or_else(|| takes_body.then_some(&empty));
         let mut answer = match method {
             Method::GET => self.transport.get_until(path, deadline).await?,
             _ => self.transport.write(&method, path, body, deadline).await?,

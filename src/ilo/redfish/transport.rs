@@ -1,5 +1,6 @@
 //! One iLO over HTTPS: its session, its redirects, and what is tried again.
 
+use super::body;
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::http;
@@ -8,17 +9,15 @@ use crate::ilo::deadline::Deadline;
 use crate::ilo::failure::{Class, Failure, Message, Refusal};
 use crate::ilo::{IloOptions, mask};
 use crate::secret::Secret;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// Redirects followed for one request.
 const MAX_REDIRECTS: usize = 5;
-
-/// Longest answer that is read. The largest resource seen has some 200 KiB.
-const MAX_BODY_BYTES: usize = 8 << 20;
 
 /// Pauses between attempts at a request that certainly had no effect.
 const TRANSIENT: Backoff = Backoff {
@@ -36,6 +35,13 @@ const BUSY: Backoff = Backoff {
     max: Duration::from_secs(10),
 };
 
+/// How a service without sessions answers a login although its root has a link for it.
+const NO_SESSIONS: [StatusCode; 3] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::NOT_IMPLEMENTED,
+];
+
 /// Requests to one iLO, one at a time, within one session.
 pub(super) struct Transport {
     client: Client,
@@ -43,6 +49,8 @@ pub(super) struct Transport {
     base: String,
     username: String,
     password: Secret,
+    /// Whether the iLO refused to talk about encodings.
+    takes_no_encoding: AtomicBool,
     session: Mutex<Session>,
 }
 
@@ -51,6 +59,15 @@ struct Session {
     /// Where sessions are created; services without sessions take the password each time.
     collection: Option<String>,
     open: Option<OpenSession>,
+}
+
+impl Session {
+    fn who(&self) -> Who<'_> {
+        match &self.open {
+            Some(open) => Who::Session(&open.token),
+            None => Who::Account,
+        }
+    }
 }
 
 /// In whose name a request is sent.
@@ -89,6 +106,7 @@ impl Transport {
             base: format!("https://{}", Address::parse(&options.base_url)?.authority),
             username: options.username,
             password: options.password,
+            takes_no_encoding: AtomicBool::new(false),
             session: Mutex::new(Session {
                 collection: None,
                 open: None,
@@ -225,27 +243,18 @@ impl Transport {
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         let mut session = self.session.lock().await;
-        if session.collection.is_none() {
-            let reply = self.exchange(Who::Account, method, path, body).await?;
-            return self.accept(method, path, reply);
-        }
         let fresh = session.open.is_none();
-        let token = match &session.open {
-            Some(open) => open.token.clone(),
-            None => self.open(&mut session).await?,
-        };
-        let reply = self
-            .exchange(Who::Session(&token), method, path, body)
-            .await?;
+        if fresh {
+            self.open(&mut session).await?;
+        }
+        let reply = self.exchange(session.who(), method, path, body).await?;
         if reply.status != StatusCode::UNAUTHORIZED || fresh {
             return self.accept(method, path, reply);
         }
         tracing::info!(base = self.base, "session is gone, logging in again");
         session.open = None;
-        let token = self.open(&mut session).await?;
-        let reply = self
-            .exchange(Who::Session(&token), method, path, body)
-            .await?;
+        self.open(&mut session).await?;
+        let reply = self.exchange(session.who(), method, path, body).await?;
         self.accept(method, path, reply)
     }
 
@@ -254,12 +263,23 @@ impl Transport {
         self.session.lock().await.open.as_ref()?.path.clone()
     }
 
-    async fn open(&self, session: &mut Session) -> Result<Secret, Failure> {
-        let path = session.collection.as_deref().unwrap_or_default();
+    /// Opens a session, unless the service has none: then each request carries the password.
+    async fn open(&self, session: &mut Session) -> Result<(), Failure> {
+        let Some(path) = session.collection.as_deref() else {
+            return Ok(());
+        };
         let body = json!({ "UserName": self.username, "Password": self.password.expose() });
         let reply = self
             .exchange(Who::Nobody, &Method::POST, path, Some(&body))
             .await?;
+        if NO_SESSIONS.contains(&reply.status) {
+            tracing::info!(
+                base = self.base,
+                "no sessions here, using Basic authentication"
+            );
+            session.collection = None;
+            return Ok(());
+        }
         let token = reply
             .headers
             .get("x-auth-token")
@@ -283,10 +303,10 @@ impl Transport {
         };
         let linked = || body.get("@odata.id")?.as_str().map(str::to_owned);
         session.open = Some(OpenSession {
-            token: token.clone(),
+            token,
             path: path_of_session.or_else(linked),
         });
-        Ok(token)
+        Ok(())
     }
 
     /// One request with its redirects: same method, same body, same host.
@@ -301,6 +321,10 @@ impl Transport {
         for _ in 0..=MAX_REDIRECTS {
             let reply = self.round_trip(who, method, &path, body).await?;
             tracing::trace!(base = self.base, %method, path, status = reply.status.as_u16());
+            let refused = reply.status == StatusCode::NOT_ACCEPTABLE;
+            if refused && !self.takes_no_encoding.swap(true, Ordering::Relaxed) {
+                continue;
+            }
             if !matches!(reply.status.as_u16(), 301 | 302 | 307 | 308) {
                 return Ok(reply);
             }
@@ -332,6 +356,9 @@ impl Transport {
             .client
             .request(method.clone(), format!("{}{path}", self.base))
             .header("OData-Version", "4.0");
+        if !self.takes_no_encoding.load(Ordering::Relaxed) {
+            request = request.header(ACCEPT_ENCODING, "gzip");
+        }
         request = match who {
             Who::Nobody => request,
             Who::Session(token) => request.header("X-Auth-Token", token.expose()),
@@ -344,15 +371,14 @@ impl Transport {
         }
         let mut response = request.send().await.map_err(no_answer)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
-            if bytes.len() + chunk.len() > MAX_BODY_BYTES {
-                let message =
-                    format!("the answer to {method} {path} exceeds {MAX_BODY_BYTES} bytes");
-                return Err(Failure::Broken(Error::new(Kind::Limit, message)));
+        let bytes = body::read(&mut response).await.map_err(|error| {
+            let error = error.detail("request", format!("{method} {}", mask::text(path)));
+            match error.is_retryable() {
+                true => Failure::NoAnswer { error, sent: true },
+                false => Failure::Broken(error),
             }
-            bytes.extend_from_slice(&chunk);
-        }
+        })?;
+        let bytes = body::unpacked(bytes).map_err(Failure::Broken)?;
         let body = match serde_json::from_slice(&bytes) {
             Ok(body) => body,
             Err(_) if bytes.is_empty() || !status.is_success() => Value::Null,
@@ -450,7 +476,9 @@ mod tests {
 
     #[test]
     fn captured_session_location_has_no_host() {
-        let capture = include_str!("../../../tests/data/ilo5/1.30/login_login_response.http");
+        let capture = include_str!(
+            "../../../tests/data/ilo/redfish/ilo5-1.30-raw-http/login_login_response.http"
+        );
         let location = capture
             .lines()
             .find_map(|l| l.strip_prefix("Location: "))

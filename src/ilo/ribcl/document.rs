@@ -8,17 +8,20 @@
 use crate::error::{Error, Kind, Result};
 
 /// Elements read of one answer; the longest seen has some 3000.
-const MAX_ELEMENTS: usize = 50_000;
+const MAX_ELEMENTS: usize = 20_000;
 /// Nesting; the deepest seen is 6.
-const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 32;
 /// Longest name of an element or attribute.
-const MAX_NAME: usize = 128;
+const MAX_NAME: usize = 64;
+/// Longest value of an attribute, in bytes, and how many of its own quotes it may hold.
+const MAX_VALUE: usize = 8 << 10;
+const MAX_QUOTES: usize = 64;
 
 /// An element of any of the documents, in their order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Element {
     pub(super) name: String,
-    attributes: Vec<(String, String)>,
+    pub(super) attributes: Vec<(String, String)>,
     /// The text up to the next tag.
     pub(super) text: String,
     /// Names of what it stands in, outermost first.
@@ -35,6 +38,11 @@ impl Element {
         found.map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 
+    /// In how many elements of the answer it stands; the documents' own do not count.
+    pub(super) fn depth(&self) -> usize {
+        self.within.iter().filter(|outer| *outer != "RIBCL").count()
+    }
+
     /// Whether it stands in an element of this name.
     pub(super) fn is_within(&self, name: &str) -> bool {
         self.within.iter().any(|outer| outer == name)
@@ -48,7 +56,9 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// The text of that status, or what a success had to say besides.
     pub(super) message: String,
-    elements: Vec<Element>,
+    pub(super) elements: Vec<Element>,
+    /// The documents as they came.
+    pub(super) text: String,
 }
 
 impl Answer {
@@ -93,6 +103,7 @@ impl Answer {
             status,
             message,
             elements,
+            text: String::from_utf8_lossy(bytes).into_owned(),
         })
     }
 
@@ -128,6 +139,12 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Vec<Element>> {
             after(instruction, "?>")
         } else if let Some(comment) = tag.strip_prefix("!--") {
             after(comment, "-->")
+        } else if let Some(text) = tag.strip_prefix("![CDATA[") {
+            let (text, rest) = text.split_once("]]>").unwrap_or((text, ""));
+            if let Some(last) = elements.last_mut() {
+                last.text = text.trim().to_owned();
+            }
+            rest
         } else if let Some(close) = tag.strip_prefix('/') {
             let (name, rest) = split_name(close);
             if let Some(at) = open.iter().rposition(|o| o == name) {
@@ -217,17 +234,20 @@ fn start_tag(text: &str) -> (Element, bool, &str) {
 }
 
 /// A value up to its quote. The same quote may stand in it: it ends the value only where the tag
-/// ends or another attribute begins.
+/// ends or another attribute begins. A value never spans tags, or a lost quote would swallow what
+/// follows.
 fn quoted_value(text: &str, quote: char) -> (&str, &str) {
-    for (at, _) in text.match_indices(quote) {
+    let mut looked_at = 0;
+    for (at, _) in text.match_indices(quote).take(MAX_QUOTES) {
         let (value, rest) = (
             text.get(..at).unwrap_or(""),
             text.get(at + 1..).unwrap_or(""),
         );
-        // A value never spans tags; without this a lost quote would swallow what follows.
-        if value.contains("/>") || value.contains("<?xml") {
+        let new = value.get(looked_at..).unwrap_or("");
+        if at > MAX_VALUE || new.contains("/>") || new.contains("<?xml") {
             break;
         }
+        looked_at = at;
         if ends_value(rest) {
             return (value, rest);
         }

@@ -5,6 +5,9 @@ use crate::error::{Error, Kind, Result};
 /// Longest answer that is read; embedded health of a large server has some 200 KiB.
 pub(super) const MAX_BYTES: usize = 4 << 20;
 
+/// Longest status line and headers; an iLO's have some 300 bytes.
+pub(super) const MAX_HEAD_BYTES: usize = 16 << 10;
+
 /// Status and body of an answer that was read to its end. The last chunk may be missing.
 ///
 /// # Errors
@@ -28,10 +31,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<(u16, Vec<u8>)> {
     ))
 }
 
-/// Whether the answer is complete although the connection is open.
+/// Whether no more has to be read although the connection is open: the answer is complete, or can
+/// be none any more.
 pub(super) fn is_complete(bytes: &[u8]) -> bool {
     let Some((head, body)) = split_head(bytes) else {
-        return false;
+        return bytes.len() > MAX_HEAD_BYTES;
     };
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     match header(&head, "content-length").map(str::parse::<usize>) {
@@ -41,7 +45,8 @@ pub(super) fn is_complete(bytes: &[u8]) -> bool {
 }
 
 fn split_head(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let mut windows = bytes.windows(4).take(MAX_HEAD_BYTES);
+    let at = windows.position(|w| w == b"\r\n\r\n")?;
     Some((bytes.get(..at)?, bytes.get(at + 4..)?))
 }
 

@@ -1,37 +1,39 @@
 //! RIBCL, the XML that iLO 3 and 4 speak: one command a request, one request a connection.
 //!
-//! It knows no POST state and no secure boot. Insert alone does not attach a medium; the drive is
-//! told to connect it, and shows both.
+//! It knows no POST state and no secure boot, and shows a boot order only when it holds. Insert
+//! alone does not attach a medium; the drive is told to connect it, and shows both.
 
+mod boot;
+#[cfg(test)]
+#[path = "captures_tests.rs"]
+mod captures;
 mod document;
 mod http;
+mod raw;
 mod request;
 mod status;
 mod transport;
+mod xmldata;
 
 use super::IloOptions;
 use super::deadline::Deadline;
+use super::detection::Tried;
 use super::failure::{Class, Failure};
 use super::media::Drive;
 use super::model::{
-    BootDevice, BootMode, BootOverride, ConnectedVia, Device, Dialect, IloInfo, License,
-    OverrideEnabled, PostState, PowerState, PowerTarget, VmediaDevice,
+    ConnectedVia, Device, Dialect, IloInfo, License, PostState, PowerState, PowerTarget,
+    VmediaDevice,
 };
+use super::power::Sample;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use document::{Answer, Element};
 use request::{Block, Command};
 use transport::Transport;
+use xmldata::Shown;
 
-/// RIBCL's names of boot devices, the first one of a device to write it.
-const BOOT_DEVICES: [(BootDevice, &str); 6] = [
-    (BootDevice::Cdrom, "CDROM"),
-    (BootDevice::Disk, "HDD"),
-    (BootDevice::Usb, "USB"),
-    (BootDevice::Usb, "FLOPPY"),
-    (BootDevice::Pxe, "NETWORK"),
-    (BootDevice::BiosSetup, "RBSU"),
-];
+/// The oldest iLO that speaks RIBCL over HTTP.
+const OLDEST: u8 = 3;
 
 /// An iLO that takes our account.
 #[derive(Debug)]
@@ -44,13 +46,38 @@ pub(super) struct Ribcl {
 }
 
 impl Ribcl {
-    pub(super) async fn connect(options: IloOptions) -> Result<Self> {
+    /// The RIBCL of an iLO that is spoken to in another dialect.
+    pub(super) fn beside(options: IloOptions) -> Result<Self> {
+        Ok(Self {
+            transport: Transport::new(options)?,
+            generation: 0,
+            firmware: String::new(),
+            license: String::new(),
+        })
+    }
+
+    /// Asks for what everybody may know, then logs in.
+    pub(super) async fn connect(options: IloOptions, mut tried: Tried) -> Result<Self> {
         let transport = Transport::new(options)?;
+        let known = transport.shown(&mut tried).await;
+        let known = known.filter(|known| known.generation().is_some());
+        if let Some(known) = &known
+            && known.generation() < Some(OLDEST)
+        {
+            let message = format!("{known} is not supported");
+            return Err(Error::new(Kind::Unsupported, message).hint("iLO 3 is the oldest that is"));
+        }
         let ask = Command::look(Block::Rib, "GET_FW_VERSION");
         let answer = match transport.call(&ask, None).await {
-            Err(Failure::Broken(error)) if error.kind() == Kind::Protocol => {
-                let message = "not an iLO: no Redfish, no REST and no RIBCL answer there";
-                return Err(Error::new(Kind::Unsupported, message).cause(error.to_string()));
+            // Something else, or nothing, at RIBCL's place.
+            Err(Failure::Broken(error) | Failure::Unable(error))
+                if matches!(error.kind(), Kind::Protocol | Kind::Unsupported) =>
+            {
+                if let Some(known) = known {
+                    return Err(no_dialect(&known).cause(error.to_string()));
+                }
+                tried.note("POST /ribcl", error.message());
+                return Err(tried.not_an_ilo());
             }
             answer => answer?,
         };
@@ -68,16 +95,9 @@ impl Ribcl {
     }
 
     pub(super) async fn info(&self) -> Result<IloInfo> {
-        let power_state = self.power(None).await?;
-        let page = match self.transport.page("/xmldata?item=all").await {
-            Ok(page) => document::scan(&page)?,
-            // It can be switched off.
-            Err(_) => Vec::new(),
-        };
-        let field = |name: &str| {
-            let found = page.iter().find(|e| e.name == name);
-            found.map(|e| e.text.clone()).unwrap_or_default()
-        };
+        let Sample { power, post } = self.sample(None).await?;
+        // It can be switched off.
+        let public = self.transport.shown(&mut Tried::default()).await;
         let product = self.look(Block::Server, "GET_PRODUCT_NAME", None).await?;
         let health = self
             .look(Block::Server, "GET_EMBEDDED_HEALTH", None)
@@ -93,12 +113,12 @@ impl Ribcl {
             model: shown(&product, "PRODUCT_NAME")?
                 .attribute("VALUE")
                 .to_owned(),
-            serial: field("SBSN"),
-            uuid: field("cUUID").parse().ok(),
+            uuid: public.as_ref().and_then(|page| page.uuid.parse().ok()),
+            serial: public.map(|page| page.serial).unwrap_or_default(),
             bios_version: system_rom(&health),
             license: self.license().await?.name,
-            power_state,
-            post_state: post_state(power_state),
+            power_state: power,
+            post_state: post,
             boot_mode: self.boot_mode().await?,
             health: worst(&health),
             media,
@@ -122,17 +142,27 @@ impl Ribcl {
         })
     }
 
-    pub(super) async fn power(&self, within: Option<Deadline>) -> Result<PowerState> {
+    pub(super) async fn sample(&self, within: Option<Deadline>) -> Result<Sample> {
         let answer = self
             .look(Block::Server, "GET_HOST_POWER_STATUS", within)
             .await?;
         // It answers under another name.
         let state = shown(&answer, "GET_HOST_POWER")?.attribute("HOST_POWER");
-        Ok(match state.to_ascii_uppercase().as_str() {
+        let power = match state.to_ascii_uppercase().as_str() {
             "ON" => PowerState::On,
             "OFF" => PowerState::Off,
             _ => PowerState::Unknown,
-        })
+        };
+        let post = match power {
+            PowerState::Off => PostState::PowerOff,
+            _ => PostState::Unknown,
+        };
+        Ok(Sample { power, post })
+    }
+
+    /// There is no graceful restart.
+    pub(super) fn offers(target: PowerTarget) -> bool {
+        target != PowerTarget::Restart
     }
 
     pub(super) async fn press(
@@ -145,66 +175,17 @@ impl Ribcl {
             PowerTarget::Off => ("PRESS_PWR_BTN", &[]),
             PowerTarget::ForceOff => ("HOLD_PWR_BTN", &[("TOGGLE", "No")]),
             PowerTarget::Reset => ("RESET_SERVER", &[]),
+            PowerTarget::ColdBoot => ("COLD_BOOT_SERVER", &[]),
+            PowerTarget::Restart => {
+                let error = Error::new(Kind::Unsupported, "RIBCL has no graceful restart");
+                return Err(Failure::Unable(error));
+            }
         };
         self.write(
             Command::with(Block::Server, true, name, attributes),
             deadline,
         )
         .await
-    }
-
-    pub(super) async fn boot(&self, within: Option<Deadline>) -> Result<BootOverride> {
-        let answer = self
-            .look(Block::Server, "GET_ONE_TIME_BOOT", within)
-            .await?;
-        let mut shown = answer.below("ONE_TIME_BOOT");
-        let name = shown.next().map(|e| e.attribute("VALUE").to_uppercase());
-        let name = name.unwrap_or_default();
-        let device = BOOT_DEVICES.iter().find(|(_, known)| *known == name);
-        Ok(BootOverride {
-            enabled: match name.as_str() {
-                "" | "NORMAL" => OverrideEnabled::Disabled,
-                _ => OverrideEnabled::Once,
-            },
-            device: device.map(|(device, _)| *device),
-        })
-    }
-
-    pub(super) async fn boot_once(
-        &self,
-        device: BootDevice,
-        deadline: Deadline,
-    ) -> Result<(), Failure> {
-        let name = BOOT_DEVICES.iter().find(|(known, _)| *known == device);
-        let Some((_, name)) = name else {
-            let message = format!("RIBCL cannot boot once from {}", device.as_redfish());
-            return Err(Failure::Unable(Error::new(Kind::Unsupported, message)));
-        };
-        let attributes = [("VALUE", *name)];
-        let command = Command::with(Block::Server, true, "SET_ONE_TIME_BOOT", &attributes);
-        self.write(command, deadline).await
-    }
-
-    pub(super) async fn boot_mode(&self) -> Result<BootMode> {
-        let answer = self
-            .look(Block::Server, "GET_CURRENT_BOOT_MODE", None)
-            .await;
-        let answer = match answer {
-            // A server with one mode has no command to read it.
-            Err(failure) if failure.class() == Some(Class::Unsupported) => {
-                return Ok(BootMode::Legacy);
-            }
-            answer => answer?,
-        };
-        Ok(match shown(&answer, "BOOT_MODE")?.attribute("VALUE") {
-            "UEFI" => BootMode::Uefi,
-            "LEGACY" => BootMode::Legacy,
-            _ => BootMode::Unknown,
-        })
-    }
-
-    pub(super) async fn post_state(&self) -> Result<PostState> {
-        Ok(post_state(self.power(None).await?))
     }
 
     pub(super) fn devices(&self) -> Vec<Device> {
@@ -263,6 +244,13 @@ impl Ribcl {
     }
 }
 
+/// An iLO that keeps silent in every dialect.
+fn no_dialect(known: &Shown) -> Error {
+    let message = format!("{known} answers with neither Redfish, REST nor RIBCL");
+    let hint = "switch RIBCL on in the iLO's access settings, or update its firmware";
+    Error::new(Kind::Unsupported, message).hint(hint)
+}
+
 /// The element that carries what was asked for.
 fn shown<'a>(answer: &'a Answer, name: &str) -> Result<&'a Element> {
     answer.element(name).ok_or_else(|| {
@@ -275,14 +263,6 @@ fn name(device: Device) -> &'static str {
     match device {
         Device::Floppy => "FLOPPY",
         Device::Cdrom => "CDROM",
-    }
-}
-
-/// RIBCL does not tell the progress of POST.
-fn post_state(power: PowerState) -> PostState {
-    match power {
-        PowerState::Off => PostState::PowerOff,
-        _ => PostState::Unknown,
     }
 }
 

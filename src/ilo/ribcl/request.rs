@@ -1,5 +1,6 @@
 //! Writes RIBCL requests.
 
+use super::document;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
@@ -15,25 +16,65 @@ pub(super) enum Block {
     Rib,
 }
 
-/// One command: no request carries two.
+/// One command: no request of ours carries two.
 #[derive(Debug, Clone)]
 pub(super) struct Command {
     pub(super) name: &'static str,
-    pub(super) block: Block,
     /// Whether it changes something, for which the iLO's database is opened for writing.
     pub(super) writes: bool,
+    /// With the block around it.
     element: Secret,
 }
 
 impl Command {
     /// `<NAME A="v"/>` that looks.
     pub(super) fn look(block: Block, name: &'static str) -> Self {
+        Self::within(block, false, name, &format!("<{name}/>"))
+    }
+
+    fn within(block: Block, writes: bool, name: &'static str, element: &str) -> Self {
+        let block = match block {
+            Block::Server => "SERVER_INFO",
+            Block::Rib => "RIB_INFO",
+        };
+        let mode = if writes { "write" } else { "read" };
+        let element = format!("<{block} MODE=\"{mode}\">{element}</{block}>");
         Self {
             name,
-            block,
-            writes: false,
-            element: Secret::new(format!("<{name}/>")),
+            writes,
+            element: Secret::new(element),
         }
+    }
+
+    /// A block of the caller's, with whatever commands it has.
+    ///
+    /// # Errors
+    /// `invalid` for what is no block: the login around it is ours.
+    pub(super) fn raw(block: &Secret) -> Result<Self> {
+        let text = block.expose().trim();
+        let wrong = |message: &str| {
+            Error::new(Kind::Invalid, format!("the RIBCL {message}"))
+                .hint("<SERVER_INFO MODE=\"read\"><GET_PRODUCT_NAME/></SERVER_INFO>")
+        };
+        let upper = text.to_uppercase();
+        let ours = ["<?XML", "<RIBCL", "<LOGIN", "</LOGIN"];
+        if ours.iter().any(|tag| upper.contains(tag)) {
+            return Err(wrong(
+                "must be a block alone: declaration and login are added to it",
+            ));
+        }
+        let [tag] = &document::scan(text.split_inclusive('>').next().unwrap_or("").as_bytes())?[..]
+        else {
+            return Err(wrong("must begin with a block"));
+        };
+        if !text.starts_with('<') || !text.ends_with(&format!("</{}>", tag.name)) {
+            return Err(wrong("must be one block, from tag to tag"));
+        }
+        Ok(Self {
+            name: "RIBCL",
+            writes: tag.attribute("MODE").eq_ignore_ascii_case("write"),
+            element: Secret::new(text),
+        })
     }
 
     /// `<NAME A="v"/>` that looks or changes.
@@ -70,24 +111,14 @@ impl Command {
             }
             element.push_str(&format!("</{name}>"));
         }
-        Ok(Self {
-            name,
-            block,
-            writes,
-            element: Secret::new(element),
-        })
+        Ok(Self::within(block, writes, name, &element))
     }
 
     /// The document behind [`PROLOGUE`].
     pub(super) fn document(&self, username: &str, password: &Secret) -> Result<Secret> {
-        let block = match self.block {
-            Block::Server => "SERVER_INFO",
-            Block::Rib => "RIB_INFO",
-        };
-        let mode = if self.writes { "write" } else { "read" };
         let login = login(username, password)?;
         Ok(Secret::new(format!(
-            "<RIBCL VERSION=\"2.0\">{}<{block} MODE=\"{mode}\">{}</{block}></LOGIN></RIBCL>\r\n",
+            "<RIBCL VERSION=\"2.0\">{}{}</LOGIN></RIBCL>\r\n",
             login.expose(),
             self.element.expose()
         )))
@@ -170,6 +201,31 @@ mod tests {
             "<SET_VM_STATUS DEVICE=\"FLOPPY\"><VM_BOOT_OPTION VALUE=\"CONNECT\"/>\
              <VM_WRITE_PROTECT VALUE=\"YES\"/></SET_VM_STATUS>"
         ));
+    }
+
+    #[test]
+    fn a_block_of_the_callers_is_wrapped_or_refused() {
+        let block = "\n<RIB_INFO MODE=\"write\">\n<RESET_RIB/></RIB_INFO> ";
+        let command = Command::raw(&Secret::new(block)).unwrap();
+        assert!(command.writes);
+        assert!(written(&command, "p").contains(
+            "PASSWORD=\"p\"><RIB_INFO MODE=\"write\">\n<RESET_RIB/></RIB_INFO></LOGIN></RIBCL>"
+        ));
+        let look = Command::raw(&Secret::new("<USER_INFO><GET_ALL_USERS/></USER_INFO>"));
+        assert!(!look.unwrap().writes);
+        for bad in [
+            "",
+            "GET_PRODUCT_NAME",
+            "<GET_PRODUCT_NAME/>",
+            "<SERVER_INFO MODE=\"read\"><GET_PRODUCT_NAME/>",
+            "<SERVER_INFO></SERVER_INFO></LOGIN><login USER_LOGIN=\"x\"></SERVER_INFO>",
+            "<RIBCL VERSION=\"2.0\"><SERVER_INFO></SERVER_INFO></RIBCL>",
+            "text <SERVER_INFO></SERVER_INFO>",
+        ] {
+            let error = Command::raw(&Secret::new(bad)).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{bad}");
+            assert!(error.advice().unwrap().contains("<SERVER_INFO"), "{bad}");
+        }
     }
 
     #[test]

@@ -4,10 +4,12 @@ use super::document::Answer;
 use super::http;
 use super::request::{Command, PROLOGUE};
 use super::status;
+use super::xmldata::{self, Shown};
 use crate::error::{Error, Kind, Result};
 use crate::http::{Trust, legacy_tls, tls};
 use crate::ilo::address::Address;
 use crate::ilo::deadline::Deadline;
+use crate::ilo::detection::Tried;
 use crate::ilo::failure::{Class, Failure, Message, Refusal};
 use crate::ilo::{IloOptions, mask};
 use crate::secret::Secret;
@@ -99,16 +101,25 @@ impl Transport {
             self.address.authority
         );
         let parts = [head.as_str(), PROLOGUE, document.expose()];
-        let body = self.exchange(&parts).await?;
+        let body = match self.exchange(&parts).await? {
+            (200, body) if body.is_empty() => {
+                let error = Error::new(Kind::Unreachable, "the answer is empty").retryable(true);
+                return Err(Failure::NoAnswer { error, sent: true });
+            }
+            (200, body) => body,
+            (status @ 500.., _) => return Err(troubled(request, status)),
+            (status, _) => {
+                let message = format!("no RIBCL here: HTTP status {status}");
+                let error = Error::new(Kind::Unsupported, message);
+                let hint = "iLO 6 and 7 have none; else switch it on in the iLO's access settings";
+                return Err(Failure::Unable(error.hint(hint)));
+            }
+        };
         let answer = Answer::parse(&body).map_err(Failure::Broken)?;
         if answer.status == 0 {
             return Ok(answer);
         }
-        let text = mask::text(&answer.message);
-        let text = match self.password.expose() {
-            "" => text,
-            password => text.replace(password, "***"),
-        };
+        let text = self.masked(&answer.message);
         Err(Failure::Refused(Box::new(Refusal {
             request: request.to_owned(),
             status: StatusCode::OK,
@@ -121,11 +132,39 @@ impl Transport {
         })))
     }
 
-    /// A page that needs no account.
-    pub(super) async fn page(&self, path: &str) -> Result<Vec<u8>, Failure> {
+    /// What the iLO says without what nobody shall see.
+    pub(super) fn masked(&self, text: &str) -> String {
+        let text = mask::text(text);
+        match self.password.expose() {
+            "" => text,
+            password => text.replace(password, "***"),
+        }
+    }
+
+    /// What the iLO tells everybody; `None`, and why, if it tells nothing.
+    pub(super) async fn shown(&self, tried: &mut Tried) -> Option<Shown> {
+        let path = xmldata::PATH;
         let host = &self.address.authority;
         let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Close\r\n\r\n");
-        self.exchange(&[&head]).await
+        let request = format!("GET {path}");
+        match self.exchange(&[&head]).await {
+            Ok((200, page)) => {
+                let shown = Shown::parse(&page);
+                match &shown {
+                    Some(shown) => tried.note(&request, &mask::text(&shown.to_string())),
+                    None => tried.note(&request, "nothing about an iLO"),
+                }
+                shown
+            }
+            Ok((status, _)) => {
+                tried.note(&request, &format!("HTTP status {status}"));
+                None
+            }
+            Err(failure) => {
+                tried.note(&request, &failure.to_string());
+                None
+            }
+        }
     }
 
     async fn connect(&self) -> Result<Box<dyn Stream>> {
@@ -137,7 +176,8 @@ impl Transport {
         })
     }
 
-    async fn exchange(&self, parts: &[&str]) -> Result<Vec<u8>, Failure> {
+    /// Status and body of the answer.
+    async fn exchange(&self, parts: &[&str]) -> Result<(u16, Vec<u8>), Failure> {
         let _turn = self.turn.lock().await;
         // Boxed: a handshake is large, and most of the time none is under way.
         let connected = Box::pin(self.connect()).await;
@@ -179,20 +219,15 @@ impl Transport {
                 sent: true,
             })
         })?;
-        match http::read(&answer) {
-            Ok((200, body)) if !body.is_empty() => Ok(body),
-            Ok((200, _)) => Err(Failure::NoAnswer {
-                error: Error::new(Kind::Unreachable, "the answer is empty").retryable(true),
-                sent: true,
-            }),
-            Ok((status, _)) => Err(Failure::Unable(
-                Error::new(
-                    Kind::Unsupported,
-                    format!("not an iLO, or one with RIBCL switched off: HTTP status {status}"),
-                )
-                .hint("check the address; enable Redfish or RIBCL in the iLO's access settings"),
-            )),
-            Err(error) => Err(Failure::Broken(error)),
-        }
+        http::read(&answer).map_err(Failure::Broken)
     }
+}
+
+/// The iLO is there and cannot answer now.
+fn troubled(request: &str, status: u16) -> Failure {
+    Failure::Refused(Box::new(Refusal {
+        request: request.to_owned(),
+        status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        message: None,
+    }))
 }

@@ -35,22 +35,34 @@ pub enum Fault {
     PowerShownLate,
     /// The first reads of the power say that it is unknown.
     PowerUnknownFirst,
+    /// Boot overrides are refused: this firmware has none.
+    BootUnsupported,
     /// Every power-on self test resets the server once more.
     PostResetsTwice,
     /// Boot overrides are accepted and not kept.
     BootNotKept,
+    /// Boot overrides hold for one boot only: `Continuous` is refused.
+    BootContinuousRefused,
     /// A changed secure boot setting is lost unless a BIOS setting is changed as well.
     SecureBootLost,
     /// The first three reads of a resource are answered with 503.
     ReadUnavailable,
     /// The first three answers to reads end in the middle.
     ReadCut,
+    /// Answers are packed although nobody asked for it, and do not say so.
+    EncodingUnasked,
+    /// Whoever names an encoding is refused with 406.
+    EncodingRefused,
     /// Paths without a trailing slash are redirected with 308, as by iLO 5 before 1.40.
     RedirectMissingSlash,
     /// All sessions are taken by others.
     SessionsTaken,
     /// Sessions end after a few requests.
     SessionsExpire,
+    /// The account may look, and change nothing.
+    PrivilegesMissing,
+    /// A right login takes a while.
+    LoginSlow,
     /// The first login is refused although it is right, as just after a reset of the iLO.
     LoginFirstRefused,
     /// iLO 4 before 2.30: REST, but no Redfish.
@@ -207,6 +219,18 @@ impl Fault {
             "practice: settings in NVRAM fail",
         ),
         info(
+            Self::BootContinuousRefused,
+            "ilo.boot=continuous-refused",
+            "boot overrides hold for one boot only: Continuous is refused",
+            "OpenStack ironic, redfish management: falls back to Once",
+        ),
+        info(
+            Self::BootUnsupported,
+            "ilo.boot=unsupported",
+            "boot overrides are refused: neither firmware nor server has them",
+            "iLO registry, UnsupportedOperation; RIBCL status 0x003C (python-hpilo)",
+        ),
+        info(
             Self::SecureBootLost,
             "ilo.secure-boot=lost",
             "a changed secure boot setting is lost unless a BIOS setting is changed with it",
@@ -225,6 +249,18 @@ impl Fault {
             "proliantutils 2.16.3, HPEConnector: connection errors are retried",
         ),
         info(
+            Self::EncodingUnasked,
+            "ilo.encoding=gzip-unasked",
+            "answers are packed by gzip although nobody asked for it, without Content-Encoding",
+            "proliantutils 2.16.3, ris: resources may return gzipped content",
+        ),
+        info(
+            Self::EncodingRefused,
+            "ilo.encoding=refused",
+            "requests with Accept-Encoding are refused with 406, of whatever encoding",
+            "sushy, connector: Gen10 Plus and Accept-Encoding: identity",
+        ),
+        info(
             Self::RedirectMissingSlash,
             "ilo.path=redirect-missing-slash",
             "paths without a trailing slash are redirected with 308",
@@ -241,6 +277,18 @@ impl Fault {
             "ilo.sessions=expire",
             "sessions end after eight requests",
             "HPE redfishdocs: sessions idle out, an iLO reset ends them",
+        ),
+        info(
+            Self::PrivilegesMissing,
+            "ilo.account=no-privileges",
+            "the account may log in and look, and change nothing",
+            "Base registry, InsufficientPrivilege; iLO scripting guide, RESET_SERVER_PRIV",
+        ),
+        info(
+            Self::LoginSlow,
+            "ilo.login=slow",
+            "a right login takes two seconds",
+            "practice: iLO 4 and 5 under load, or with a directory service",
         ),
         info(
             Self::LoginFirstRefused,

@@ -176,6 +176,15 @@ impl Machine {
             Some(_) => "BootSourceOverrideTarget",
             None => "BootSourceOverrideEnabled",
         })?;
+        if enabled == Some("Continuous") && state.has(Fault::BootContinuousRefused) {
+            return Err(Refusal::NotInList {
+                value: "Continuous".to_owned(),
+                name: "BootSourceOverrideEnabled",
+            });
+        }
+        if state.has(Fault::BootUnsupported) {
+            return Err(Refusal::Unsupported);
+        }
         if state.has(Fault::BootNotKept) {
             return Ok(());
         }

@@ -40,6 +40,9 @@ use uuid::Uuid;
 /// How long the answer to wrong credentials takes; ten seconds on a real one.
 const LOGIN_FAILURE_DELAY: Duration = Duration::from_millis(200);
 
+/// How long the answer to right credentials takes when logins are slow.
+const SLOW_LOGIN: Duration = Duration::from_secs(2);
+
 /// What distinguishes one simulated machine from another.
 #[derive(Debug, Clone)]
 pub struct IloConfig {

@@ -30,6 +30,8 @@ pub(super) enum Refusal {
     },
     /// No such setting, or one that only the iLO changes.
     NotWritable(String),
+    /// Neither firmware nor server has it.
+    Unsupported,
     /// For servers that boot UEFI.
     NotInLegacyMode,
 }

@@ -38,7 +38,7 @@ pub(super) struct Ground {
     pub(super) inner: Inner,
     lock: File,
     store_listener: TcpListener,
-    ilo_listeners: Vec<TcpListener>,
+    ilos: Vec<(TcpListener, Identity)>,
     identity: Identity,
 }
 
@@ -78,10 +78,15 @@ impl Ground {
         let ilo_listeners = nodes
             .clone()
             .map(|node| block.listen(node.ilo_port, &format!("the iLO of {}", node.name)))
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?;
         make_private_dir(&dir.join("tls"))?;
         let authority = Authority::open(&dir.join("tls"))?;
         let identity = authority.issue(&[block.services().into()])?;
+        let ilos = nodes.clone().zip(ilo_listeners).map(|(node, listener)| {
+            let name = format!("ilo-{}", node.name);
+            Ok((listener, authority.keep(&name, block.services().into())?))
+        });
+        let ilos = ilos.collect::<Result<_>>()?;
         describe::write_api_identity(&dir, &identity)?;
         let media = Media::make(&dir.join("images"))?;
         let trust = Trust::Ca(authority.pem().to_owned());
@@ -111,7 +116,7 @@ impl Ground {
             inner,
             lock,
             store_listener,
-            ilo_listeners,
+            ilos,
             identity,
         })
     }
@@ -122,12 +127,8 @@ impl Ground {
         let inner = Arc::new(self.inner);
         let router = inner.store.router().merge(state::router(&inner));
         let mut servers = vec![serve_tls(self.store_listener, router, &self.identity)?];
-        for (server, listener) in inner.servers.iter().zip(self.ilo_listeners) {
-            servers.push(serve_tls(
-                listener,
-                server.machine.router(),
-                &self.identity,
-            )?);
+        for (server, (listener, identity)) in inner.servers.iter().zip(self.ilos) {
+            servers.push(serve_tls(listener, server.machine.router(), &identity)?);
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&inner.store).expire_loop());

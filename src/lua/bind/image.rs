@@ -459,7 +459,7 @@ async fn do_fetch(site: &Site, call: &Call) -> Result<Reply> {
     });
     if let Some(lease) = fetched.lease {
         let name = format!("image {}", lease.path.display());
-        call.run.share(&name, Arc::new(InUse(lease)));
+        call.run.share(&name, || Arc::new(InUse(lease)));
     }
     Ok(reply.into())
 }

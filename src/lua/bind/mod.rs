@@ -17,9 +17,11 @@ mod ramdisk;
 mod site;
 mod swift;
 mod time;
+mod trust;
 
 pub use ramdisk::CALLBACK;
 pub use site::Site;
+pub use trust::TrustSource;
 
 use super::spec::Registry;
 use std::sync::Arc;

@@ -39,7 +39,8 @@ async fn a_power_cut_stops_everything() {
 
 #[tokio::test]
 async fn power_is_set_only_if_it_differs() {
-    let site = Site::new();
+    // Long enough for the reset to be seen.
+    let site = Site::with(|config| config.post_time = Duration::from_millis(1600));
     let ilo = site.connect().await;
     assert_eq!(
         ilo.set_power(PowerTarget::ForceOff, TIMEOUT).await.unwrap(),

@@ -112,6 +112,19 @@ async fn answers_are_chunked_and_print_links_as_asked() {
         format!("{RESET}/")
     );
 
+    assert!(!response.headers().contains_key("content-encoding"));
+    let asked = plain.request(Method::GET, SYSTEM);
+    let asked = asked
+        .header("Accept-Encoding", "gzip")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(asked.headers()["content-encoding"], "gzip");
+    assert!(asked.bytes().await.unwrap().starts_with(&[0x1F, 0x8B]));
+    let identity = plain.request(Method::GET, SYSTEM);
+    let identity = identity.header("Accept-Encoding", "identity");
+    assert_eq!(identity.send().await.unwrap().status(), 406);
+
     let moved = plain
         .request(Method::GET, "/rest/v1/Systems/1")
         .send()
@@ -272,7 +285,8 @@ async fn inserts_are_checked() {
 
 #[tokio::test]
 async fn a_medium_booted_by_its_flag_is_gone_at_the_second_reset() {
-    let site = Site::new();
+    // Long enough for the reset to be seen.
+    let site = Site::with(|config| config.post_time = Duration::from_millis(1600));
     let plain = Plain::new(&site);
     let ilo = site.connect().await;
     let iso = site.image("a.iso", vec![7; 4096]);

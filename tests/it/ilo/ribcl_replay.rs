@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-const VERSION: &[u8] = include_bytes!("../../data/ribcl/ilo3/get_fw_version.raw");
-const POWER: &[u8] = include_bytes!("../../data/ribcl/ilo3/get_host_power_status.raw");
+const VERSION: &[u8] = include_bytes!("../../data/ilo/ribcl/ilo3-raw-http/get_fw_version.raw");
+const POWER: &[u8] = include_bytes!("../../data/ilo/ribcl/ilo3-raw-http/get_host_power_status.raw");
 const NOT_FOUND: &[u8] =
     b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 

@@ -43,6 +43,10 @@ async fn another_certificate_than_the_pinned_one_is_refused() {
     let error = Ilo::connect(options).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (Kind::Auth, false));
     assert!(error.advice().unwrap().contains("fingerprint"));
+    let own = ilo::certificate(&site.base_url(), false, TIMEOUT).await;
+    let own = own.unwrap().fingerprint;
+    assert_eq!(error.details()["shown"], own.to_string());
+    assert_eq!(error.details()["pinned"], shown.fingerprint.to_string());
     assert_eq!(site.count(|_| true), 0);
 }
 

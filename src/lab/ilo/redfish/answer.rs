@@ -4,11 +4,13 @@ use super::super::generation::{Traits, Web};
 use super::super::refusal::Refusal;
 use super::style::Style;
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, ETAG, LOCATION};
+use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use flate2::Compression;
+use flate2::read::GzEncoder;
 use futures_util::stream;
 use serde_json::{Value, json};
-use std::io;
+use std::io::{self, Read};
 
 /// Size of the pieces in which a body is sent; odd, so that they end anywhere.
 const CHUNK_BYTES: usize = 997;
@@ -21,6 +23,17 @@ pub(super) struct Answer {
     body: Content,
     /// The connection breaks in the middle of it.
     is_cut: bool,
+}
+
+/// Whether a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// It is not.
+    None,
+    /// As `Content-Encoding` says.
+    Asked,
+    /// Without a word.
+    Silent,
 }
 
 #[derive(Debug)]
@@ -94,7 +107,12 @@ impl Answer {
     }
 
     /// The response, in the style that was asked for.
-    pub(super) fn send(mut self, traits: &Traits, style: Style) -> Response<Body> {
+    pub(super) fn send(
+        mut self,
+        traits: &Traits,
+        style: Style,
+        packing: Packing,
+    ) -> Response<Body> {
         let body = match self.body {
             Content::Nothing => None,
             Content::Message(id, args) => Some(style.message(&versioned(traits, id), &args)),
@@ -115,7 +133,13 @@ impl Answer {
             }
         };
         let bytes = body.map(|body| body.to_string().into_bytes());
-        let mut response = Response::new(wire(bytes.unwrap_or_default(), traits, self.is_cut));
+        let bytes = match (packing, bytes) {
+            (_, None) => Vec::new(),
+            (Packing::None, Some(bytes)) => bytes,
+            (_, Some(bytes)) => packed(&bytes),
+        };
+        let is_told = packing == Packing::Asked && !bytes.is_empty();
+        let mut response = Response::new(wire(bytes, traits, self.is_cut));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         let json = HeaderValue::from_static(match traits.web {
@@ -123,6 +147,9 @@ impl Answer {
             Web::Rest | Web::None => "application/json",
         });
         headers.insert(CONTENT_TYPE, json);
+        if is_told {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         if style.is_redfish() {
             headers.insert("OData-Version", HeaderValue::from_static("4.0"));
         }
@@ -166,6 +193,7 @@ impl From<Result<(), Refusal>> for Answer {
             Refusal::NotWritable(name) => {
                 Self::refused("iLO.PropertyNotWritableOrUnknown", &[name])
             }
+            Refusal::Unsupported => Self::refused("iLO.UnsupportedOperation", &[]),
             Refusal::NotInLegacyMode => {
                 Self::refused("iLO.UnsupportedOperationInLegacyBootMode", &[])
             }
@@ -179,6 +207,14 @@ fn versioned(traits: &Traits, id: &str) -> String {
         Some((_, key)) => format!("{}.{key}", traits.ilo),
         None => id.to_owned(),
     }
+}
+
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    let mut encoder = GzEncoder::new(bytes, Compression::fast());
+    // Memory does not fail.
+    encoder.read_to_end(&mut packed).unwrap_or_default();
+    packed
 }
 
 /// iLO 5 and newer send chunks; iLO 4 sends the length.

@@ -191,6 +191,9 @@ impl Machine {
             post,
         );
         if self.is_rest() {
+            if state.firmware.boot_mode() == BootMode::Legacy {
+                remove(&mut system, "/Oem/Hp/links", "SecureBoot");
+            }
             set(&mut system, "/Power", power);
             let bios = system.pointer("/Bios/Current/VersionString").cloned();
             set(&mut system, "/BiosVersion", bios.unwrap_or_default());
@@ -208,11 +211,7 @@ impl Machine {
             );
         }
         if system.get("BootProgress").is_some_and(Value::is_object) {
-            let progress = match (starting, state.post_state.is_in_post(), state.power) {
-                (_, _, PowerState::Off) => "None",
-                (true, ..) => "SystemHardwareInitializationComplete",
-                _ => "OSRunning",
-            };
+            let progress = boot_progress(state.power, starting);
             set(&mut system, "/BootProgress/LastState", progress.into());
         }
         system
@@ -228,10 +227,11 @@ impl Machine {
         boot
     }
 
-    /// There is none where there is no UEFI.
+    /// There is none where there is no UEFI, on iLO 4 neither while the server boots BIOS.
     fn secure_boot(&self) -> Option<Value> {
         let state = self.shared.state();
-        if state.traits.uefi == Uefi::None {
+        let is_legacy = state.firmware.boot_mode() == BootMode::Legacy;
+        if state.traits.uefi == Uefi::None || (self.is_rest() && is_legacy) {
             return None;
         }
         let mut secure_boot = parse(self.traits().documents.secure_boot);
@@ -358,6 +358,14 @@ impl Machine {
     }
 }
 
+fn boot_progress(power: PowerState, starting: bool) -> &'static str {
+    match (power, starting) {
+        (PowerState::Off, _) => "None",
+        (_, true) => "SystemHardwareInitializationComplete",
+        (_, false) => "OSRunning",
+    }
+}
+
 fn fill_drive(document: &mut Value, drive: &Drive, vendor: &str) {
     if drive.device == Device::Cdrom {
         let armed = Value::from(drive.option == BootOption::Once);
@@ -435,6 +443,13 @@ fn set(document: &mut Value, pointer: &str, value: Value) {
         && let Some(Value::Object(members)) = document.pointer_mut(parent)
     {
         members.insert(name.to_owned(), value);
+    }
+}
+
+/// Takes a value out of an object, if there is one.
+fn remove(document: &mut Value, parent: &str, name: &str) {
+    if let Some(Value::Object(members)) = document.pointer_mut(parent) {
+        members.remove(name);
     }
 }
 

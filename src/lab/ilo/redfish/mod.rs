@@ -12,7 +12,7 @@ use super::generation::Web;
 use super::state::{EventKind, Session};
 use crate::clock;
 use crate::secret::Secret;
-use answer::Answer;
+use answer::{Answer, Packing};
 use axum::body::{Body, to_bytes};
 use axum::http::header::{
     ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION,
@@ -49,7 +49,28 @@ impl Machine {
         let reading = parts.method == Method::GET;
         let cut = reading && self.shared.state().strikes(Fault::ReadCut);
         let answer = if cut { answer.cut() } else { answer };
-        answer.send(self.traits(), style)
+        answer.send(self.traits(), style, self.packing(&parts.headers))
+    }
+
+    fn packing(&self, headers: &HeaderMap) -> Packing {
+        let asked = headers
+            .get(ACCEPT_ENCODING)
+            .and_then(|v| v.to_str().ok())
+            .is_some_and(|v| v.contains("gzip"));
+        match asked {
+            _ if self.shared.state().has(Fault::EncodingUnasked) => Packing::Silent,
+            true => Packing::Asked,
+            false => Packing::None,
+        }
+    }
+
+    /// Whether an encoding was named that this iLO does not take.
+    fn refuses_encoding(&self, headers: &HeaderMap) -> bool {
+        headers.get(ACCEPT_ENCODING).is_some_and(|named| {
+            // Gen10 Plus and newer.
+            let identity = named == "identity" && self.traits().base == "Base.1.18";
+            identity || self.shared.state().has(Fault::EncodingRefused)
+        })
     }
 
     fn style(&self, parts: &Parts) -> Style {
@@ -77,11 +98,7 @@ impl Machine {
         if !is_open && !logging_in && !self.is_authenticated(headers) {
             return Answer::message(StatusCode::UNAUTHORIZED, "Base.NoValidSession", &[]);
         }
-        // Gen10 Plus and newer.
-        let identity = headers
-            .get(ACCEPT_ENCODING)
-            .is_some_and(|v| v == "identity");
-        if identity && self.traits().base == "Base.1.18" {
+        if self.refuses_encoding(headers) {
             return Answer::message(StatusCode::NOT_ACCEPTABLE, "Base.GeneralError", &[]);
         }
         if reading && !is_open && self.shared.state().strikes(Fault::ReadUnavailable) {
@@ -100,6 +117,10 @@ impl Machine {
             Method::POST | Method::PATCH => match json_object(headers, body).await {
                 Err(refused) => Some(refused),
                 Ok(body) if logging_in => Some(self.log_in(&body).await),
+                Ok(_) if self.shared.state().has(Fault::PrivilegesMissing) => {
+                    let status = StatusCode::FORBIDDEN;
+                    Some(Answer::message(status, "Base.InsufficientPrivilege", &[]))
+                }
                 Ok(body) if *method == Method::POST => self
                     .action_at(path.trim_end_matches('/'), &body)
                     .or_else(|| self.named_action(resource.as_ref()?, &body)),

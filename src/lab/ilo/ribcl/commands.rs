@@ -87,6 +87,9 @@ impl Machine {
                 "{what} is open for read-only access. Write access is required for this operation."
             )));
         }
+        if self.shared.state().has(Fault::PrivilegesMissing) {
+            return Err(Status::no_privilege(block, name));
+        }
         change(self, command)
     }
 

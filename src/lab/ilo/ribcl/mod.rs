@@ -30,6 +30,11 @@ const BLOCKS: [&str; 3] = ["RIB_INFO", "SERVER_INFO", "USER_INFO"];
 impl Machine {
     /// Answers a script.
     pub(super) async fn ribcl(&self, body: Body) -> Response<Body> {
+        if self.shared.state().strikes(Fault::ReadUnavailable) {
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            return response;
+        }
         let mut reply = Reply {
             is_malformed: self.shared.state().has(Fault::RibclMalformed),
             ..Reply::default()
@@ -168,7 +173,14 @@ impl Drop for Database<'_> {
 impl Machine {
     /// Checks credentials, and takes its time to refuse them.
     pub(super) async fn check_login(&self, user: &str, password: &str) -> bool {
-        let refused = self.shared.state().strikes(Fault::LoginFirstRefused);
+        let (refused, slow) = {
+            let mut state = self.shared.state();
+            let refused = state.strikes(Fault::LoginFirstRefused);
+            (refused, state.has(Fault::LoginSlow))
+        };
+        if slow {
+            tokio::time::sleep(super::SLOW_LOGIN).await;
+        }
         if self.knows(user, password) && !refused {
             return true;
         }

@@ -41,6 +41,17 @@ impl Status {
         Self::new(0x003C, format!("Feature not supported - {command}"))
     }
 
+    /// The privilege that the guide names for the command.
+    pub(super) fn no_privilege(block: &str, command: &str) -> Self {
+        let privilege = match (block, command) {
+            ("SERVER_INFO", _) => "RESET_SERVER_PRIV",
+            (_, "RESET_RIB") => "CONFIG_ILO_PRIV",
+            _ => "VIRTUAL_MEDIA_PRIV",
+        };
+        let message = "User does NOT have correct privilege for action.";
+        Self::new(0x0023, format!("{message} {privilege} required."))
+    }
+
     pub(super) fn refused(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::WrongPower => Self::undocumented("Server is currently powered off."),
@@ -57,6 +68,7 @@ impl Status {
             Refusal::BadUrl(_) | Refusal::NotInList { .. } | Refusal::NotWritable(_) => {
                 Self::new(0x0035, "An invalid Virtual Media option has been given.")
             }
+            Refusal::Unsupported => Self::new(0x003C, "Feature not supported"),
             Refusal::NotInLegacyMode => Self::not_supported("UEFI"),
         }
     }

@@ -1,0 +1,214 @@
+//! Our side: what a run of this program as competitor does.
+
+use bytes::Bytes;
+use flowrun::disk::{Lun, WholeDisk, WriteOptions, write_whole_disk_image};
+use flowrun::error::Result;
+use flowrun::image::source::ImageSource;
+use flowrun::iscsi::target::{BlockDevice, FileDisk, Target, TargetOptions};
+use flowrun::iscsi::{LoginOptions, Session};
+use futures_util::future::{BoxFuture, try_join_all};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+const MAX_TRANSFER: usize = 256 << 10;
+
+pub(crate) fn run(words: &[String]) {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    match words[..] {
+        ["write", image, port, iqn, luns] => {
+            let luns = luns.parse().unwrap();
+            runtime.block_on(write(Path::new(image), port, iqn, 1..=luns));
+        }
+        ["decode", image, disk] => runtime.block_on(decode(Path::new(image), Path::new(disk))),
+        ["serve", kind] => runtime.block_on(serve(kind)),
+        ["tcp", file, buffer] => runtime.block_on(tcp(Path::new(file), buffer.parse().unwrap())),
+        _ => panic!("{words:?}"),
+    }
+}
+
+/// The image onto every unit at once, as runs of one process do it.
+async fn write(image: &Path, port: &str, iqn: &str, luns: impl Iterator<Item = u64>) {
+    let options = WriteOptions::default();
+    let login = |lun| {
+        let portal = format!("127.0.0.1:{port}");
+        let mut login = LoginOptions::new(portal, iqn, "iqn.2026-01.example:flowrun");
+        login.lun = lun;
+        login
+    };
+    let writes = luns.map(|lun| write_one(image, login(lun), &options));
+    try_join_all(writes).await.unwrap();
+}
+
+async fn write_one(image: &Path, login: LoginOptions, options: &WriteOptions) -> Result<()> {
+    let disk = Disk(Session::login(login).await?);
+    let source = Arc::new(ImageSource::open(image, None)?);
+    write_whole_disk_image(&disk, source, &WholeDisk::default(), options).await?;
+    Ok(disk.0.logout().await?)
+}
+
+/// The image into a file.
+async fn decode(image: &Path, path: &Path) {
+    let source = Arc::new(ImageSource::open(image, None).unwrap());
+    let file = File::options().write(true).open(path).unwrap();
+    let blocks = file.metadata().unwrap().len() / 512;
+    let disk = FileLun { file, blocks };
+    let options = WriteOptions::default();
+    write_whole_disk_image(&disk, source, &WholeDisk::default(), &options)
+        .await
+        .unwrap();
+}
+
+struct Disk(Session);
+
+impl Lun for Disk {
+    fn block_bytes(&self) -> u32 {
+        self.0.lun_info().block_bytes
+    }
+
+    fn blocks(&self) -> u64 {
+        self.0.lun_info().blocks
+    }
+
+    fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { Ok(self.0.write(lba, data).await?) })
+    }
+
+    fn read(&self, lba: u64, blocks: u32) -> BoxFuture<'_, Result<Bytes>> {
+        Box::pin(async move { Ok(self.0.read(lba, blocks).await?) })
+    }
+
+    fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { Ok(self.0.write_zeroes(lba, blocks).await?) })
+    }
+
+    fn zeroes_are_cheap(&self) -> bool {
+        self.0.lun_info().unmap_zeroes
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { Ok(self.0.flush().await?) })
+    }
+}
+
+/// A file that is all holes before: zeros need nothing.
+struct FileLun {
+    file: File,
+    blocks: u64,
+}
+
+impl Lun for FileLun {
+    fn block_bytes(&self) -> u32 {
+        512
+    }
+
+    fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.file.write_all_at(&data, lba * 512).unwrap();
+            Ok(())
+        })
+    }
+
+    fn read(&self, _: u64, _: u32) -> BoxFuture<'_, Result<Bytes>> {
+        unreachable!("a write does not read")
+    }
+
+    fn write_zeroes(&self, _: u64, _: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn zeroes_are_cheap(&self) -> bool {
+        true
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Our target, until it is killed; prints its port.
+async fn serve(kind: &str) {
+    let disk: Arc<dyn BlockDevice> = match kind.split_once(':').unwrap() {
+        ("null", bytes) => Arc::new(Null(bytes.parse().unwrap())),
+        ("file", path) => Arc::new(FileDisk::open(Path::new(path)).unwrap()),
+        other => panic!("{other:?}"),
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target::start(TargetOptions::new(super::tgt::IQN, listener, disk)).unwrap();
+    println!("{}", target.address().port());
+    std::future::pending::<()>().await;
+}
+
+/// Swallows what is written.
+struct Null(u64);
+
+impl BlockDevice for Null {
+    fn block_bytes(&self) -> u32 {
+        512
+    }
+
+    fn blocks(&self) -> u64 {
+        self.0 / 512
+    }
+
+    fn read_at(&self, _: u64, buffer: &mut [u8]) -> io::Result<()> {
+        buffer.fill(0);
+        Ok(())
+    }
+
+    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn zero(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The physical limit: the file through one connection on loopback, read into the void.
+/// `buffer` is that of the sockets; 0 leaves it to the kernel.
+async fn tcp(path: &Path, buffer: u32) {
+    let listener = tokio::net::TcpSocket::new_v4().unwrap();
+    let sender = tokio::net::TcpSocket::new_v4().unwrap();
+    if buffer > 0 {
+        listener.set_recv_buffer_size(buffer).unwrap();
+        sender.set_send_buffer_size(buffer).unwrap();
+    }
+    listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = listener.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (near, far) = tokio::join!(sender.connect(address), listener.accept());
+    let blocking = |stream: tokio::net::TcpStream| {
+        let stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream
+    };
+    let (mut near, mut far) = (blocking(near.unwrap()), blocking(far.unwrap().0));
+    let mut file = File::open(path).unwrap();
+    let sending = std::thread::spawn(move || {
+        let mut piece = vec![0; MAX_TRANSFER];
+        loop {
+            match file.read(&mut piece).unwrap() {
+                0 => break,
+                count => near.write_all(&piece[..count]).unwrap(),
+            }
+        }
+    });
+    let mut piece = vec![0; MAX_TRANSFER];
+    while far.read(&mut piece).unwrap() > 0 {}
+    sending.join().unwrap();
+}

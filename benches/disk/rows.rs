@@ -1,0 +1,359 @@
+//! What is compared.
+
+use super::Settings;
+use super::measure::{Competitor, Cost, race, run};
+use super::tgt::{IQN, Tgt};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const MIB: u64 = 1 << 20;
+
+type Row = fn(&str, &Settings);
+
+pub(crate) const ROWS: [(&str, Row); 9] = [
+    ("raw to tgtd, tmpfs", raw_to_tmpfs),
+    ("raw to tgtd, disk, flushed", raw_to_disk),
+    ("raw to our own target, against plain TCP", raw_to_ours),
+    ("sparse qcow2 to a thin tgtd", |name, settings| {
+        sparse(name, settings, true);
+    }),
+    ("sparse qcow2 to a thick tgtd", |name, settings| {
+        sparse(name, settings, false);
+    }),
+    ("64 disks at once", many),
+    ("one compressed image to 20 disks", fan_out),
+    ("qcow2 decoded on one core", qcow2),
+    ("compressed raw decoded on one core", streams),
+];
+
+fn command(words: &str) -> Command {
+    let mut words = words.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
+}
+
+fn ours(words: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("ours").args(words);
+    command
+}
+
+fn write(image: &Path, port: u16, luns: u32) -> Command {
+    let (port, luns) = (port.to_string(), luns.to_string());
+    ours(&["write", image.to_str().unwrap(), &port, IQN, &luns])
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+/// A file of bytes that do not repeat.
+fn noise(path: &Path, bytes: u64) -> PathBuf {
+    let random = File::open("/dev/urandom").unwrap();
+    let mut file = File::create(path).unwrap();
+    std::io::copy(&mut random.take(bytes), &mut file).unwrap();
+    path.to_owned()
+}
+
+fn raw_to_tmpfs(title: &str, settings: &Settings) {
+    raw_to_tgtd(title, settings, &settings.shm, "");
+}
+
+fn raw_to_disk(title: &str, settings: &Settings) {
+    raw_to_tgtd(title, settings, &settings.disk, " -t writeback");
+}
+
+/// qemu-img flushes with `-t writeback` only.
+fn raw_to_tgtd(title: &str, settings: &Settings, place: &Path, cache: &str) {
+    let folder = tempfile::tempdir_in(&settings.shm).unwrap();
+    let (bytes, image) = (
+        settings.bytes,
+        noise(&folder.path().join("raw"), settings.bytes),
+    );
+    let source = image.display();
+    let peer = |how: &str| {
+        let tgt = Tgt::start(place, 1, bytes, false);
+        let url = tgt.url(1);
+        run(vec![command(&format!(
+            "qemu-img convert -n{how}{cache} -f raw -O raw {source} {url}"
+        ))])
+    };
+    let all = vec![
+        Competitor::new("qemu-img convert", || peer("")),
+        Competitor::new("qemu-img convert -S 0 -W", || peer(" -S 0 -W")),
+        Competitor::new("qemu-img convert -W -m 16", || peer(" -W -m 16")),
+        Competitor::new("flowrun", || {
+            let tgt = Tgt::start(place, 1, bytes, false);
+            run(vec![write(&image, tgt.port, 1)])
+        }),
+    ];
+    race(title, settings.rounds, gib(bytes), all);
+}
+
+/// Our target as a process of its own.
+struct Served(Child, u16);
+
+impl Served {
+    fn start(kind: &str) -> Self {
+        let mut child = ours(&["serve", kind])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self(child, line.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn raw_to_ours(title: &str, settings: &Settings) {
+    let folder = tempfile::tempdir_in(&settings.shm).unwrap();
+    let (bytes, image) = (
+        settings.bytes,
+        noise(&folder.path().join("raw"), settings.bytes),
+    );
+    let file = image.to_str().unwrap();
+    let kept = folder.path().join("disk");
+    let kinds = [
+        ("a target that keeps nothing", format!("null:{bytes}")),
+        (
+            "a target over a tmpfs file",
+            format!("file:{}", kept.display()),
+        ),
+    ];
+    for (name, kind) in kinds {
+        let all = vec![
+            Competitor::new("TCP, default buffers", || {
+                run(vec![ours(&["tcp", file, "0"])])
+            }),
+            Competitor::new("TCP, buffers of 128 KiB", || {
+                run(vec![ours(&["tcp", file, "131072"])])
+            }),
+            Competitor::new("flowrun", || {
+                File::create(&kept).unwrap().set_len(bytes).unwrap();
+                let served = Served::start(&kind);
+                run(vec![write(&image, served.1, 1)])
+            }),
+        ];
+        race(
+            &format!("{title}: {name}"),
+            settings.rounds,
+            gib(bytes),
+            all,
+        );
+    }
+}
+
+/// 64 extents that hold three tenths of the disk.
+fn sparse_image(folder: &Path, bytes: u64, format: &str) -> PathBuf {
+    let raw = folder.join("sparse.raw");
+    let mut file = File::create(&raw).unwrap();
+    file.set_len(bytes).unwrap();
+    let extent = bytes / 64;
+    for n in 0..64 {
+        file.seek(SeekFrom::Start(n * extent)).unwrap();
+        let random = File::open("/dev/urandom").unwrap();
+        std::io::copy(&mut random.take(extent * 3 / 10 / MIB * MIB), &mut file).unwrap();
+    }
+    convert(&raw, &folder.join("sparse.qcow2"), format)
+}
+
+fn convert(raw: &Path, image: &Path, format: &str) -> PathBuf {
+    let (raw, to) = (raw.display(), image.display());
+    let done = command(&format!(
+        "qemu-img convert -f raw -O qcow2{format} {raw} {to}"
+    ))
+    .status();
+    assert!(done.unwrap().success());
+    image.to_owned()
+}
+
+fn sparse(title: &str, settings: &Settings, thin: bool) {
+    let folder = tempfile::tempdir_in(&settings.shm).unwrap();
+    let (bytes, image) = (
+        settings.bytes,
+        sparse_image(folder.path(), settings.bytes, ""),
+    );
+    let source = image.display();
+    // The disk held something before, so that zeroing it is work.
+    let used = || {
+        let tgt = Tgt::start(&settings.shm, 1, bytes, thin);
+        let mut disk = File::options().write(true).open(tgt.disk(1)).unwrap();
+        let ones = vec![0xff; 4 << 20];
+        (0..bytes / (4 * MIB)).for_each(|_| disk.write_all(&ones).unwrap());
+        tgt
+    };
+    let peer = |how: &str| {
+        let tgt = used();
+        let url = tgt.url(1);
+        run(vec![command(&format!(
+            "qemu-img convert -n{how} -f qcow2 -O raw {source} {url}"
+        ))])
+    };
+    let all = vec![
+        Competitor::new("qemu-img convert", || peer("")),
+        Competitor::new("qemu-img convert -W -m 16", || peer(" -W -m 16")),
+        Competitor::new("flowrun", || {
+            let tgt = used();
+            run(vec![write(&image, tgt.port, 1)])
+        }),
+    ];
+    race(title, settings.rounds, gib(bytes * 3 / 10), all);
+}
+
+fn many(title: &str, settings: &Settings) {
+    const DISKS: u32 = 64;
+    let folder = tempfile::tempdir_in(&settings.shm).unwrap();
+    let bytes = settings.bytes / u64::from(DISKS);
+    let image = noise(&folder.path().join("raw"), bytes);
+    let peer = |how: &str| {
+        let tgt = Tgt::start(&settings.shm, DISKS, bytes, false);
+        let source = image.display();
+        let one = |lun| {
+            let url = tgt.url(lun);
+            command(&format!(
+                "qemu-img convert -n{how} -f raw -O raw {source} {url}"
+            ))
+        };
+        run((1..=DISKS).map(one).collect())
+    };
+    let all = vec![
+        Competitor::new("64 × qemu-img convert", || peer("")),
+        Competitor::new("64 × qemu-img convert -W -m 16", || peer(" -W -m 16")),
+        Competitor::new("flowrun, one process", || {
+            let tgt = Tgt::start(&settings.shm, DISKS, bytes, false);
+            run(vec![write(&image, tgt.port, DISKS)])
+        }),
+    ];
+    race(title, settings.rounds, gib(settings.bytes), all);
+}
+
+fn fan_out(title: &str, settings: &Settings) {
+    const DISKS: u32 = 20;
+    let folder = tempfile::tempdir_in(&settings.shm).unwrap();
+    let bytes = settings.bytes / u64::from(DISKS) / MIB * MIB;
+    let raw = text_like(&folder.path().join("raw"), bytes);
+    let packed = convert(
+        &raw,
+        &folder.path().join("qcow2"),
+        " -c -o compression_type=zstd",
+    );
+    let work = |image: &Path| {
+        let tgt = Tgt::start(&settings.shm, DISKS, bytes, false);
+        run(vec![write(image, tgt.port, DISKS)])
+    };
+    let all = vec![
+        Competitor::new("flowrun, the raw image", || work(&raw)),
+        Competitor::new("flowrun, the image as zstd qcow2", || work(&packed)),
+    ];
+    race(title, settings.rounds, gib(settings.bytes), all);
+}
+
+/// Bytes that compress about as well as an operating system does.
+fn text_like(path: &Path, bytes: u64) -> PathBuf {
+    let mut file = std::io::BufWriter::new(File::create(path).unwrap());
+    let mut random = File::open("/dev/urandom").unwrap();
+    let (mut fresh, mut done) = ([0; 1536], 0);
+    while done < bytes {
+        // Three eighths random, the rest a repetition of it in another order.
+        random.read_exact(&mut fresh).unwrap();
+        for part in [&fresh[..], &fresh[512..], &fresh[..1024], &fresh[1024..]] {
+            file.write_all(part).unwrap();
+            done += part.len() as u64;
+        }
+    }
+    let file = file.into_inner().unwrap();
+    file.set_len(bytes).unwrap();
+    path.to_owned()
+}
+
+/// Onto an empty file, on the first processor.
+fn on_one_core(disk: &Path, bytes: u64, mut command: Command) -> Cost {
+    File::create(disk).unwrap().set_len(bytes).unwrap();
+    let mut pinned = Command::new("taskset");
+    pinned
+        .args(["-c", "0"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    command = pinned;
+    run(vec![command])
+}
+
+fn qcow2(title: &str, settings: &Settings) {
+    let folder = tempfile::tempdir_in(&settings.shm).unwrap();
+    let bytes = settings.bytes / 2;
+    let raw = text_like(&folder.path().join("raw"), bytes);
+    let disk = folder.path().join("disk");
+    for (name, how) in [
+        ("zlib", " -c"),
+        ("zstd", " -c -o compression_type=zstd"),
+        ("plain", ""),
+    ] {
+        let image = convert(&raw, &folder.path().join("image"), how);
+        let (from, to) = (image.display(), disk.display());
+        let all = vec![
+            Competitor::new("qemu-img convert", || {
+                let peer = format!("qemu-img convert -n -f qcow2 -O raw {from} {to}");
+                on_one_core(&disk, bytes, command(&peer))
+            }),
+            Competitor::new("flowrun", || {
+                let words = ["decode", image.to_str().unwrap(), disk.to_str().unwrap()];
+                on_one_core(&disk, bytes, ours(&words))
+            }),
+        ];
+        race(
+            &format!("{title}: {name}"),
+            settings.rounds,
+            gib(bytes),
+            all,
+        );
+    }
+}
+
+fn streams(title: &str, settings: &Settings) {
+    let folder = tempfile::tempdir_in(&settings.shm).unwrap();
+    let bytes = settings.bytes / 2;
+    let raw = text_like(&folder.path().join("raw"), bytes);
+    let disk = folder.path().join("disk");
+    for (ending, pack, unpack) in [
+        ("gz", "pigz -kf", "pigz -dcf"),
+        ("zst", "zstd -qf", "zstd -dcqf"),
+    ] {
+        assert!(
+            command(&format!("{pack} {}", raw.display()))
+                .status()
+                .unwrap()
+                .success()
+        );
+        let image = folder.path().join(format!("raw.{ending}"));
+        let (from, to) = (image.display(), disk.display());
+        let all = vec![
+            Competitor::new(unpack, || {
+                let mut peer = Command::new("sh");
+                peer.args(["-ec", &format!("exec {unpack} {from} >{to}")]);
+                on_one_core(&disk, bytes, peer)
+            }),
+            Competitor::new("flowrun", || {
+                let words = ["decode", image.to_str().unwrap(), disk.to_str().unwrap()];
+                on_one_core(&disk, bytes, ours(&words))
+            }),
+        ];
+        race(
+            &format!("{title}: {ending}"),
+            settings.rounds,
+            gib(bytes),
+            all,
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! `ilo`: the management processor of a node. A file an idea: what can be read of it, `power`,
+//! `vmedia`, `boot`, and `raw` requests for quirks.
+
+mod boot;
+mod power;
+mod raw;
+mod vmedia;
+
+use super::site::Site;
+use crate::engine::{Class, Reply};
+use crate::error::Kind;
+use crate::lua::spec::{FnSpec, Record, Registry, Ty};
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+use vmedia::VMEDIA;
+
+const NODE_DOC: &str = "the server";
+
+const INFO: Record = Record {
+    name: "IloInfo",
+    doc: "What an iLO tells about itself and its server.",
+    fields: &[
+        ("generation", Ty::Integer, "5 for iLO 5"),
+        (
+            "dialect",
+            Ty::Enum(&["redfish", "rest", "ribcl"]),
+            "what is spoken with it",
+        ),
+        ("firmware", Ty::String, "its version"),
+        ("model", Ty::String, "the server's product name"),
+        ("serial", Ty::String, "the server's serial number"),
+        ("uuid", Ty::String, "the server's UUID"),
+        ("bios_version", Ty::String, "version of the system ROM"),
+        ("license", Ty::String, "the iLO licence"),
+        ("power_state", Ty::String, "`on`, `off`, `powering_on`, …"),
+        (
+            "post_state",
+            Ty::String,
+            "`power_off`, `in_post`, `finished_post`, …",
+        ),
+        ("boot_mode", Ty::String, "`uefi` or `legacy`"),
+        ("health", Ty::String, "`OK`, `Warning` or `Critical`"),
+        (
+            "media",
+            Ty::List(&Ty::Record(&VMEDIA)),
+            "what the virtual drives hold; URLs are masked",
+        ),
+    ],
+};
+
+#[derive(Deserialize)]
+struct Node {
+    node: String,
+}
+
+pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
+    looking(registry, site);
+    power::register(registry, site);
+    vmedia::register(registry, site);
+    boot::register(registry, site);
+    raw::register(registry, site);
+}
+
+/// Declares a primitive that takes a node and looks at its iLO.
+macro_rules! look {
+    ($registry:expr, $site:expr, $spec:expr, |$ilo:ident| $answer:expr) => {{
+        let site = $site.clone();
+        $registry.add($spec.run(move |call| {
+            let site = site.clone();
+            async move {
+                let $crate::lua::bind::ilo::Node { node } = call.decode()?;
+                let $ilo = site.ilo(&call, &node).await?;
+                Ok($answer)
+            }
+        }));
+    }};
+}
+use look;
+
+fn spec(name: &'static str, class: Class, summary: &'static str) -> FnSpec {
+    FnSpec::new("ilo", name, class, summary)
+        .subject("node", Ty::Node, NODE_DOC)
+        .error(
+            Kind::Auth,
+            "user or password is wrong, or the user lacks the privilege",
+        )
+        .error(Kind::Unreachable, "the iLO does not answer")
+}
+
+fn looking(registry: &mut Registry, site: &Arc<Site>) {
+    look!(
+        registry,
+        site,
+        spec(
+            "info",
+            Class::Read,
+            "Tells generation, firmware, model, power and health."
+        )
+        .returns(Ty::Record(&INFO), "what the iLO reports")
+        .example("log.info(ilo.info(node).model)   --> ProLiant DL360 Gen10 Plus"),
+        |ilo| Reply::of(&ilo.info().await?)?
+    );
+    look!(
+        registry,
+        site,
+        spec(
+            "check_vmedia_license",
+            Class::Read,
+            "Checks that the iLO's licence allows media by URL."
+        )
+        .returns(Ty::String, "the licence's name")
+        .error(
+            Kind::Unsupported,
+            "the licence does not; the message names it"
+        )
+        .example("ilo.check_vmedia_license(node)   --> iLO Advanced"),
+        |ilo| Value::from(ilo.check_vmedia_license().await?.name).into()
+    );
+    look!(
+        registry,
+        site,
+        spec(
+            "post_state",
+            Class::Read,
+            "Tells how far the power-on self test is."
+        )
+        .returns(Ty::String, "`power_off`, `in_post`, `finished_post`, …")
+        .example("ilo.post_state(node)   --> finished_post"),
+        |ilo| Reply::of(&ilo.post_state().await?)?
+    );
+}
