@@ -383,7 +383,8 @@ fn scribble(disk: &Path) {
 }
 
 /// Media are inserted once and the server is switched on once, however often the host died: a
-/// second power-on would cut the ramdisk off. What the host was doing when it died, it may do again.
+/// second power-on would cut the ramdisk off. What the host was doing when it died, it may do
+/// again.
 fn once_only(events: &[Value], round: u64) {
     let count = |what: &str| events.iter().filter(|e| e["event"] == what).count();
     for (what, allowed) in [("inserted", 2..=3), ("booted", 2..=3)] {
