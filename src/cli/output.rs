@@ -1,5 +1,5 @@
-//! Standard output. A reader that went away (`flowrun runs | head`) is no reason to crash, nor for a
-//! run to end.
+//! Standard output. A reader that went away (`flowrun runs | head`) is no reason to crash, nor for
+//! a run to end.
 
 use std::fmt::Arguments;
 use std::io::Write;

@@ -3,8 +3,12 @@
 use crate::error::{Error, Kind, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use tempfile::NamedTempFile;
 
 /// A finished file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,25 +44,58 @@ impl ArtifactStore {
         })
     }
 
-    /// Keeps what `write` writes. It appears under its name only when it is whole and on disk.
+    /// Keeps what `write` writes front to back. It appears under its name only when it is whole
+    /// and on disk.
     ///
     /// # Errors
     /// Those of `write`, or `io`.
     pub fn put(&self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<Artifact> {
-        let failed = |e: &std::io::Error| Error::io(&self.folder, "write an artifact", e);
-        let file = tempfile::NamedTempFile::new_in(&self.folder).map_err(|e| failed(&e))?;
-        let mut writer = Hashing {
-            inner: BufWriter::new(file),
-            hash: Sha256::new(),
-            bytes: 0,
-        };
-        write(&mut writer)?;
-        writer.flush().map_err(|e| failed(&e))?;
-        let (sha256, bytes) = (hex::encode(writer.hash.finalize()), writer.bytes);
-        let file = writer.inner.into_inner().map_err(|e| failed(e.error()))?;
-        file.as_file().sync_all().map_err(|e| failed(&e))?;
+        let mut file = self.temporary()?;
+        let (chunks, hashed) = mpsc::sync_channel(1);
+        // Beside the writing, on another core where there is one.
+        let sha256 = thread::scope(|scope| {
+            let hashing = scope.spawn(|| hash(hashed));
+            let mut writer = Hashing {
+                file: file.as_file_mut(),
+                chunk: Vec::with_capacity(CHUNK),
+                chunks,
+            };
+            write(&mut writer)?;
+            writer.flush().map_err(|e| self.failed(&e))?;
+            drop(writer);
+            let ended = |_| Error::new(Kind::Internal, "hashing ended");
+            hashing.join().map_err(ended)
+        })?;
+        self.keep(file, sha256)
+    }
+
+    /// Keeps what `build` makes of an empty file, in whatever order it writes.
+    ///
+    /// # Errors
+    /// Those of `build`, or `io`.
+    pub fn build(&self, build: impl FnOnce(&mut File) -> Result<()>) -> Result<Artifact> {
+        let mut file = self.temporary()?;
+        build(file.as_file_mut())?;
+        let sha256 = hash_file(file.as_file_mut()).map_err(|e| self.failed(&e))?;
+        self.keep(file, sha256)
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        Error::io(&self.folder, "write an artifact", error)
+    }
+
+    fn temporary(&self) -> Result<NamedTempFile> {
+        NamedTempFile::new_in(&self.folder).map_err(|e| self.failed(&e))
+    }
+
+    fn keep(&self, file: NamedTempFile, sha256: String) -> Result<Artifact> {
+        let synced = file
+            .as_file()
+            .sync_all()
+            .and_then(|()| file.as_file().metadata());
+        let bytes = synced.map_err(|e| self.failed(&e))?.len();
         let path = self.folder.join(&sha256);
-        file.persist(&path).map_err(|e| failed(&e.error))?;
+        file.persist(&path).map_err(|e| self.failed(&e.error))?;
         Ok(Artifact {
             path,
             sha256,
@@ -87,28 +124,79 @@ impl ArtifactStore {
     }
 }
 
-struct Hashing {
-    inner: BufWriter<tempfile::NamedTempFile>,
-    hash: Sha256,
-    bytes: u64,
+/// Bytes written and hashed together; what is written and what is hashed fit into a cache.
+const CHUNK: usize = 256 << 10;
+
+fn hash(chunks: Receiver<Vec<u8>>) -> String {
+    let mut hash = Sha256::new();
+    for chunk in chunks {
+        hash.update(&chunk);
+    }
+    hex::encode(hash.finalize())
 }
 
-impl Write for Hashing {
+fn hash_file(file: &mut File) -> std::io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    file.rewind()?;
+    loop {
+        let count = file.read(&mut buffer)?;
+        match buffer.get(..count) {
+            None | Some([]) => return Ok(hex::encode(hash.finalize())),
+            Some(read) => hash.update(read),
+        }
+    }
+}
+
+/// Collects chunks, writes them, and hands them over to be hashed.
+struct Hashing<'a> {
+    file: &'a mut File,
+    chunk: Vec<u8>,
+    chunks: SyncSender<Vec<u8>>,
+}
+
+impl Write for Hashing<'_> {
     fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        let count = self.inner.write(buffer)?;
-        self.hash.update(buffer.get(..count).unwrap_or_default());
-        self.bytes += u64::try_from(count).unwrap_or_default();
-        Ok(count)
+        let room = CHUNK.saturating_sub(self.chunk.len());
+        let (taken, _) = buffer.split_at(room.min(buffer.len()));
+        self.chunk.extend_from_slice(taken);
+        if taken.len() == room {
+            self.flush()?;
+        }
+        Ok(taken.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
+        self.file.write_all(&self.chunk)?;
+        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
+        let handed = self.chunks.send(chunk);
+        handed.map_err(|_| std::io::ErrorKind::BrokenPipe.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_hashed_aside_is_what_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(dir.path()).unwrap();
+        let bytes: Vec<u8> = (0..1_000_003_u32)
+            .map(|n| n.to_le_bytes()[n as usize % 3])
+            .collect();
+        for pieces in [1, 2048, 65_536, 700_000] {
+            let artifact = store.put(|out| {
+                bytes
+                    .chunks(pieces)
+                    .for_each(|piece| out.write_all(piece).unwrap());
+                Ok(())
+            });
+            let artifact = artifact.unwrap();
+            assert!(std::fs::read(artifact.path).unwrap() == bytes);
+            assert_eq!(artifact.sha256, hex::encode(Sha256::digest(&bytes)));
+        }
+    }
 
     #[test]
     fn is_named_by_its_hash_and_appears_whole() {
@@ -122,6 +210,13 @@ mod tests {
             .unwrap();
         assert!(artifact.sha256.starts_with("ba7816bf") && artifact.bytes == 3);
         assert_eq!(std::fs::read(&artifact.path).unwrap(), b"abc");
+        let built = store.build(|file| {
+            file.write_all(b"xbc").unwrap();
+            file.rewind().unwrap();
+            file.write_all(b"a").unwrap();
+            Ok(())
+        });
+        assert_eq!(built.unwrap(), artifact);
         let half = store.put(|out| {
             out.write_all(b"half").unwrap();
             Err(Error::new(Kind::Io, "cut"))

@@ -12,3 +12,4 @@ pub mod iso;
 pub mod loader;
 pub mod source;
 pub mod vfat;
+mod vfat_disk;

@@ -19,6 +19,12 @@
 ---@field sha256 string SHA-256 of the file, if that was checked
 ---@field checksum string what was checked, as `sha512:<hex>`
 
+---A boot ISO that is checked and laid out, and not written.
+---@class IsoPlan
+---@field bytes integer size of the ISO
+---@field kernel string the kernel, as it was given
+---@field ramdisk string the initial ramdisk, likewise
+
 image = {}
 
 ---Removes an artifact; one that is gone is fine.
@@ -39,8 +45,14 @@ function image.fetch(source, o) end
 ---@return Artifact # the image; equal inputs give equal bytes
 function image.make_iso(o) end
 
----Builds a virtual floppy.
+---Builds a virtual floppy, or a larger key if the files need one.
 ---    image.make_vfat { parameters = { deployment_id = node.uuid } }.bytes   --> 1474560
----@param o? { parameters?: table<string, string|Secret>, token?: string|Secret, files?: table<string, string|Secret>, label?: string }
+---@param o? { parameters?: table<string, string|Secret>, token?: string|Secret, files?: table<string, string|Secret>, paths?: table<string, string>, label?: string }
 ---@return Artifact # the image
 function image.make_vfat(o) end
+
+---Lays out the boot ISO that `make_iso` builds, for `swift.upload` to build while it is sent.
+---    swift.upload("c", { name = "boot.iso", iso = image.plan_iso { kernel = k, ramdisk = r } })
+---@param o { kernel: string, ramdisk: string, kernel_checksum?: string, ramdisk_checksum?: string, kernel_params?: string, root_uuid?: string, volume_id?: string, boot?: "bios"|"uefi"|"both" }
+---@return IsoPlan # what `swift.upload` takes as `iso`
+function image.plan_iso(o) end

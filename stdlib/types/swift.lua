@@ -1,6 +1,12 @@
 ---@meta
 -- Written by `flowrun types`; edits are lost. Types for editors, not run.
 
+---A boot ISO that is checked and laid out, and not written.
+---@class IsoPlan
+---@field bytes integer size of the ISO
+---@field kernel string the kernel, as it was given
+---@field ramdisk string the initial ramdisk, likewise
+
 ---What is known of an object.
 ---@class ObjectInfo
 ---@field bytes integer its size
@@ -56,9 +62,9 @@ function swift.set_metadata(container, o) end
 ---@return Secret # the URL; a run that is resumed gets a fresh one
 function swift.temp_url(container, o) end
 
----Uploads a file or text; the store confirms its MD5.
+---Uploads a file, text or boot ISO; the store confirms its MD5.
 ---    swift.upload("c", { name = "floppy", file = vfat.path, delete_after = "10m" })
 ---@param container string the container
----@param o { user?: string, tenant?: string, key?: string|Secret, auth_url?: string, name: string, file?: string, text?: string|Secret, delete_after?: string|number, metadata?: table<string, string>, content_type?: string, create_container?: boolean, read_acl?: string, segment_size?: string|number }
+---@param o { user?: string, tenant?: string, key?: string|Secret, auth_url?: string, name: string, file?: string, text?: string|Secret, iso?: IsoPlan, delete_after?: string|number, metadata?: table<string, string>, content_type?: string, create_container?: boolean, read_acl?: string, segment_size?: string|number }
 ---@return Uploaded # what the store has now
 function swift.upload(container, o) end

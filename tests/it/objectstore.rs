@@ -14,6 +14,8 @@ pub(crate) mod site;
 mod suite;
 #[cfg(test)]
 mod temp_urls;
+#[cfg(test)]
+mod written;
 
 use bytes::Bytes;
 use flowrun::error::Kind;

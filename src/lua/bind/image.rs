@@ -2,13 +2,11 @@
 
 use super::args::{Text, blocking};
 use super::site::Site;
-use crate::config::BootLoadersSection;
 use crate::engine::{Call, Class, Handle, Reply};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::image::checksum::Algorithm;
 use crate::image::filesystem::{self, FileSystem, identify};
-use crate::image::iso::{Iso, IsoSpec, Source};
-use crate::image::loader::{Grub, Isolinux};
+use crate::image::iso::Source;
 use crate::image::source::{Format, ImageSource};
 use crate::image::vfat::{VfatSpec, make_vfat};
 use crate::imagecache::{Held, ImageCache, Lease};
@@ -17,10 +15,10 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const ARTIFACT: Record = Record {
+pub(super) const ARTIFACT: Record = Record {
     name: "Artifact",
     doc: "A file that was built, named by its contents.",
     fields: &[
@@ -72,7 +70,6 @@ pub(super) const IMAGE: Record = Record {
 
 pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
     vfat(registry, site);
-    iso(registry, site);
     fetch(registry, site);
     let remove = site.clone();
     registry.add(
@@ -113,6 +110,8 @@ struct Vfat {
     parameters: BTreeMap<String, Text>,
     #[serde(default)]
     files: BTreeMap<String, Text>,
+    #[serde(default)]
+    paths: BTreeMap<String, PathBuf>,
     token: Option<Text>,
     label: String,
 }
@@ -125,7 +124,7 @@ fn vfat(registry: &mut Registry, site: &Arc<Site>) {
             "image",
             "make_vfat",
             Class::Pure,
-            "Builds a virtual floppy.",
+            "Builds a virtual floppy, or a larger key if the files need one.",
         )
         .optional(
             "parameters",
@@ -133,7 +132,12 @@ fn vfat(registry: &mut Registry, site: &Arc<Site>) {
             "lines of `parameters.txt`; no white space in values",
         )
         .optional("token", Ty::Text, "contents of the file `token`")
-        .optional("files", texts(), "more files by name")
+        .optional("files", texts(), "more files: name and contents")
+        .optional(
+            "paths",
+            Ty::Map(&Ty::String),
+            "more files: name and the path of a local file, of any size",
+        )
         .default(
             "label",
             Ty::String,
@@ -144,6 +148,11 @@ fn vfat(registry: &mut Registry, site: &Arc<Site>) {
         .error(
             Kind::Invalid,
             "a parameter or name would not be read back as it is",
+        )
+        .error(Kind::NotFound, "there is no file at a path")
+        .error(
+            Kind::Limit,
+            "a file has 4 GiB or more, or all of them 60 GiB",
         )
         .example(
             "image.make_vfat { parameters = { deployment_id = node.uuid } }.bytes   --> 1474560",
@@ -157,21 +166,19 @@ fn vfat(registry: &mut Registry, site: &Arc<Site>) {
                     parameters: exposed(&call, &args.parameters).await?,
                     files: Vec::new(),
                 };
-                let files = exposed(&call, &args.files).await?;
-                spec.files.extend(
-                    files
-                        .into_iter()
-                        .map(|(name, text)| (name, text.into_bytes())),
-                );
+                let mut add = |name, source| spec.files.push((name, source));
+                for (name, text) in exposed(&call, &args.files).await? {
+                    add(name, Source::Bytes(text.into_bytes()));
+                }
+                for (name, path) in args.paths {
+                    add(name, Source::File(path));
+                }
                 if let Some(token) = &args.token {
                     let token = token.read(&call).await?.expose().as_bytes().to_vec();
-                    spec.files.push(("token".to_owned(), token));
+                    add("token".to_owned(), Source::Bytes(token));
                 }
                 let store = site.artifacts()?;
-                let built = blocking(move || {
-                    let image = make_vfat(&spec)?;
-                    store.put(|out| written(out.write_all(&image)))
-                });
+                let built = blocking(move || store.build(|file| make_vfat(&spec, file)));
                 Reply::of(&built.await?)
             }
         }),
@@ -186,165 +193,7 @@ async fn exposed(call: &Call, texts: &BTreeMap<String, Text>) -> Result<BTreeMap
     Ok(plain)
 }
 
-fn written(outcome: std::io::Result<()>) -> Result<()> {
-    outcome.map_err(|e| Error::new(Kind::Io, "cannot write the artifact").caused_by(&e))
-}
-
-#[derive(Deserialize)]
-struct MakeIso {
-    kernel: String,
-    kernel_checksum: Option<String>,
-    ramdisk: String,
-    ramdisk_checksum: Option<String>,
-    kernel_params: String,
-    root_uuid: Option<String>,
-    volume_id: String,
-    boot: Boot,
-}
-
-/// Which firmware boots the medium.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Boot {
-    Bios,
-    Uefi,
-    Both,
-}
-
-fn iso(registry: &mut Registry, site: &Arc<Site>) {
-    let site = site.clone();
-    registry.add(
-        FnSpec::new(
-            "image",
-            "make_iso",
-            Class::Pure,
-            "Builds a boot ISO from kernel and ramdisk.",
-        )
-        .required(
-            "kernel",
-            Ty::String,
-            "the kernel: a source as of `image.fetch`",
-        )
-        .required("ramdisk", Ty::String, "the initial ramdisk, likewise")
-        .optional(
-            "kernel_checksum",
-            Ty::String,
-            "as of `image.fetch`; URLs need one",
-        )
-        .optional("ramdisk_checksum", Ty::String, "likewise")
-        .default("kernel_params", Ty::String, "", "the kernel's command line")
-        .optional(
-            "root_uuid",
-            Ty::String,
-            "the root file system's UUID, for `root=UUID=…` before `kernel_params`",
-        )
-        .default("volume_id", Ty::String, "VMEDIA_BOOT_ISO", "volume name")
-        .default(
-            "boot",
-            Ty::Enum(&["bios", "uefi", "both"]),
-            "both",
-            "which firmware boots it; `[boot_loaders]` says where the loaders are",
-        )
-        .returns(
-            Ty::Record(&ARTIFACT),
-            "the image; equal inputs give equal bytes",
-        )
-        .error(
-            Kind::NotFound,
-            "a file, an image or a boot loader is missing",
-        )
-        .error(Kind::Corrupt, "a checksum is another one")
-        .error(Kind::Limit, "kernel or ramdisk has 4 GiB or more")
-        .example(
-            "image.make_iso { kernel = \"/boot/vmlinuz\", ramdisk = \"/boot/initrd.img\" }.path",
-        )
-        .run(move |call| {
-            let site = site.clone();
-            async move { do_make_iso(&site, &call).await }
-        }),
-    );
-}
-
-async fn do_make_iso(site: &Site, call: &Call) -> Result<Reply> {
-    let args: MakeIso = call.decode()?;
-    let store = site.artifacts()?;
-    let loaders = loaders(&args.boot, &site.config().boot_loaders)?;
-    let kernel_params = command_line(&args.kernel_params, args.root_uuid.as_deref())?;
-    // Both are held until they are on the medium.
-    let kernel = site
-        .image(&args.kernel, args.kernel_checksum.as_deref())
-        .await?;
-    let ramdisk = site
-        .image(&args.ramdisk, args.ramdisk_checksum.as_deref())
-        .await?;
-    let spec = IsoSpec {
-        volume_id: args.volume_id,
-        kernel: Source::File(kernel.path.clone()),
-        ramdisk: Source::File(ramdisk.path.clone()),
-        kernel_params,
-        isolinux: loaders.0,
-        grub: loaders.1,
-        files: Vec::new(),
-    };
-    let built = blocking(move || store.put(|out| Iso::plan(&spec)?.write(out))).await?;
-    Reply::of(&built)
-}
-
-fn command_line(kernel_params: &str, root_uuid: Option<&str>) -> Result<String> {
-    let Some(uuid) = root_uuid else {
-        return Ok(kernel_params.to_owned());
-    };
-    if uuid.is_empty() || !uuid.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
-        let message = format!("{uuid:?} is not the UUID of a file system");
-        return Err(Error::new(Kind::Invalid, message));
-    }
-    Ok(format!("root=UUID={uuid} {kernel_params}"))
-}
-
-fn loaders(boot: &Boot, section: &BootLoadersSection) -> Result<(Option<Isolinux>, Option<Grub>)> {
-    Ok(match boot {
-        Boot::Bios => (Some(isolinux(section)?), None),
-        Boot::Uefi => (None, Some(grub(section)?)),
-        Boot::Both => (Some(isolinux(section)?), Some(grub(section)?)),
-    })
-}
-
-fn isolinux(loaders: &BootLoadersSection) -> Result<Isolinux> {
-    Ok(Isolinux {
-        bin: loader(&loaders.isolinux, "isolinux", "isolinux")?,
-        ldlinux: Some(loader(&loaders.ldlinux, "ldlinux", "syslinux-common")?),
-    })
-}
-
-fn grub(loaders: &BootLoadersSection) -> Result<Grub> {
-    let package = match loaders.shim {
-        Some(_) => "grub-efi-amd64-signed",
-        None => "grub-efi-amd64-bin",
-    };
-    let shim = loaders.shim.as_ref();
-    Ok(Grub {
-        efi: loader(&loaders.grub, "grub", package)?,
-        shim: shim
-            .map(|path| loader(path, "shim", "shim-signed"))
-            .transpose()?,
-    })
-}
-
-/// A loader's file, which must be there.
-fn loader(path: &Path, key: &str, package: &str) -> Result<Source> {
-    if path.is_file() {
-        return Ok(Source::File(path.to_owned()));
-    }
-    Err(
-        Error::new(Kind::NotFound, format!("the boot loader {key} is missing"))
-            .target(path.display().to_string())
-            .hint(format!(
-                "install Debian's package {package}, or set boot_loaders.{key} in flowrun.toml"
-            )),
-    )
-}
-
-const SOURCES: &str = "glance://<id or name>, a Glance id, swift:<container>/<object>, http(s)://…, \
+pub(super) const SOURCES: &str = "glance://<id or name>, a Glance id, swift:<container>/<object>, http(s)://…, \
                        file://…, or a path";
 
 #[derive(Deserialize)]
@@ -460,47 +309,5 @@ struct InUse(#[expect(dead_code, reason = "it is held")] Lease);
 impl Handle for InUse {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_loader_is_named_with_its_package() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = |name: &str| folder.path().join(name);
-        let mut loaders = BootLoadersSection {
-            isolinux: missing("isolinux.bin"),
-            ldlinux: missing("ldlinux.c32"),
-            grub: missing("gcdx64.efi"),
-            shim: None,
-        };
-        for (boot, shim, package) in [
-            (Boot::Bios, None, "isolinux"),
-            (Boot::Uefi, None, "grub-efi-amd64-bin"),
-            (Boot::Uefi, Some(missing("shim")), "grub-efi-amd64-signed"),
-        ] {
-            loaders.shim = shim;
-            let error = super::loaders(&boot, &loaders).unwrap_err();
-            assert_eq!(error.kind(), Kind::NotFound);
-            assert!(error.advice().unwrap().contains(package), "{error:?}");
-        }
-        std::fs::write(&loaders.grub, "efi").unwrap();
-        loaders.shim = None;
-        let (isolinux, grub) = super::loaders(&Boot::Uefi, &loaders).unwrap();
-        assert!(grub.is_some() && isolinux.is_none());
-    }
-
-    #[test]
-    fn the_root_file_system_is_named_first() {
-        assert_eq!(command_line("ro", None).unwrap(), "ro");
-        let line = command_line("ro", Some("1BE2-6C0B")).unwrap();
-        assert_eq!(line, "root=UUID=1BE2-6C0B ro");
-        for uuid in ["", "x y"] {
-            let error = command_line("ro", Some(uuid)).unwrap_err();
-            assert_eq!(error.kind(), Kind::Invalid);
-        }
     }
 }

@@ -2,6 +2,7 @@
 //! what came back, and holds the documentation of what it binds.
 
 mod args;
+mod boot_iso;
 mod config;
 mod data;
 mod disk;
@@ -36,6 +37,7 @@ pub fn registry(site: &Arc<Site>) -> Registry {
     http::register(&mut registry, site);
     ilo::register(&mut registry, site);
     image::register(&mut registry, site);
+    boot_iso::register(&mut registry, site);
     iscsi::register(&mut registry);
     keystone::register(&mut registry, site);
     ramdisk::register(&mut registry, site);

@@ -1,6 +1,7 @@
 //! `swift`: objects and temporary URLs.
 
 use super::args::{Seconds, Text};
+use super::boot_iso::{BootIso, ISO_PLAN};
 use super::openstack::Credentials;
 use super::site::Site;
 use crate::engine::{Call, Class, LiveValue, Reply};
@@ -80,6 +81,7 @@ struct Upload {
     name: String,
     file: Option<PathBuf>,
     text: Option<Text>,
+    iso: Option<Value>,
     delete_after: Option<Seconds>,
     #[serde(default)]
     metadata: Metadata,
@@ -97,7 +99,7 @@ fn upload(registry: &mut Registry, site: &Arc<Site>) {
         object(spec(
             "upload",
             Class::Effect,
-            "Uploads a file or text; the store confirms its MD5.",
+            "Uploads a file, text or boot ISO; the store confirms its MD5.",
         ))
         .optional(
             "file",
@@ -105,6 +107,11 @@ fn upload(registry: &mut Registry, site: &Arc<Site>) {
             "path of a local file, such as an artifact's `path`",
         )
         .optional("text", Ty::Text, "instead of a file")
+        .optional(
+            "iso",
+            Ty::Record(&ISO_PLAN),
+            "instead of a file: what `image.plan_iso` returned, built while it is sent",
+        )
         .optional(
             "delete_after",
             Ty::Duration,
@@ -149,10 +156,18 @@ fn upload(registry: &mut Registry, site: &Arc<Site>) {
 
 async fn do_upload(site: &Site, call: &Call) -> Result<Reply> {
     let args: Upload = call.decode()?;
-    let body = match (args.file, args.text) {
-        (Some(path), None) => Body::File(path),
-        (None, Some(text)) => Body::Bytes(text.read(call).await?.expose().to_owned().into()),
-        _ => return Err(Error::new(Kind::Invalid, "give either `file` or `text`")),
+    let plan = match args.iso {
+        Some(iso) => Some(BootIso::planned(iso)?.plan(site).await?),
+        None => None,
+    };
+    let body = match (args.file, args.text, &plan) {
+        (Some(path), None, None) => Body::File(path),
+        (None, Some(text), None) => Body::Bytes(text.read(call).await?.expose().to_owned().into()),
+        (None, None, Some(plan)) => Body::Iso(plan.iso.clone()),
+        _ => {
+            let message = "give one of `file`, `text` and `iso`";
+            return Err(Error::new(Kind::Invalid, message));
+        }
     };
     let options = UploadOptions {
         delete_after: args.delete_after.map(Seconds::duration),

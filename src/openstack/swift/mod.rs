@@ -23,6 +23,7 @@ mod segments;
 mod session;
 mod signing;
 mod upload;
+mod written;
 
 pub use download::Downloaded;
 pub use listing::{Entry, ListOptions};

@@ -1,10 +1,12 @@
-//! Uploads: bytes or a file, streamed, with the MD5 compared at the end.
+//! Uploads: bytes, a file or a medium, streamed, with the MD5 compared at the end.
 
 use super::metadata::{self, Metadata};
 use super::segments::{Plan, new_upload};
+use super::written::stream_iso;
 use super::{Doing, ObjectPath, SERVICE, Swift};
 use crate::error::{Error, Kind, Result};
 use crate::http;
+use crate::image::iso::Iso;
 use crate::openstack::answer::{DAMAGED, refused};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -18,8 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Bytes of a file read, hashed and sent together; two such chunks are in memory.
-const CHUNK: u64 = 1 << 20;
+/// Bytes of a file read, hashed and sent together; two or three such chunks are in memory.
+pub(super) const CHUNK: u64 = 1 << 20;
 
 /// What is uploaded.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub enum Body {
     Bytes(Bytes),
     /// The file at this path, read while it is sent.
     File(PathBuf),
+    /// A boot medium, written while it is sent: nothing of it is kept here.
+    Iso(Arc<Iso>),
 }
 
 /// How an object is uploaded.
@@ -97,6 +101,12 @@ impl Swift {
                     Some(plan) => self.put_segments(&path, headers, &span, plan).await?,
                 }
             }
+            Body::Iso(iso) => {
+                let most = self.info(doing).await?.max_file_size;
+                fits(&iso, most).map_err(|e| doing.name(e))?;
+                let put = self.put_stream(&path, headers, &Streamed::Iso(iso)).await?;
+                self.confirmed(&path, put).await?
+            }
         };
         if replaced.is_empty() && uploaded.segments.is_empty() {
             return Ok(uploaded);
@@ -118,7 +128,8 @@ impl Swift {
         headers: HeaderMap,
         span: &Span,
     ) -> Result<Uploaded> {
-        let put = self.put_file(path, headers, span).await?;
+        let part = Streamed::Part(span.clone());
+        let put = self.put_stream(path, headers, &part).await?;
         self.confirmed(path, put).await
     }
 
@@ -205,14 +216,14 @@ impl Swift {
         Ok((response, sent))
     }
 
-    async fn put_file(
+    async fn put_stream(
         &self,
         path: &ObjectPath,
         mut headers: HeaderMap,
-        span: &Span,
+        source: &Streamed,
     ) -> Result<(Response, Uploaded)> {
         let doing = path.doing("swift.upload");
-        let bytes = span.bytes;
+        let bytes = source.bytes();
         if bytes == 0 {
             // hyper would not touch the stream, and so nothing be hashed.
             return self.put_bytes(path, headers, Bytes::new()).await;
@@ -225,7 +236,7 @@ impl Swift {
             .attempts(doing, |session| {
                 let progress = Arc::new(Progress::default());
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&progress);
-                let body = stream_file(span.clone(), Arc::clone(&progress));
+                let body = source.body(&progress);
                 let request = self
                     .client
                     .put(session.url(&path.quoted))
@@ -233,7 +244,7 @@ impl Swift {
                 let sent = request
                     .header("x-auth-token", session.token())
                     .timeout(deadline)
-                    .body(reqwest::Body::wrap_stream(body))
+                    .body(body)
                     .send();
                 async move {
                     let answer = tokio::select! {
@@ -241,10 +252,7 @@ impl Swift {
                         error = progress.stalled(stall) => Err(error),
                     };
                     // A file that cannot be read looks like a lost connection from here.
-                    answer.map_err(|error| match progress.take_failure() {
-                        Some(failure) => Error::io(&span.file, "read", &failure),
-                        None => error,
-                    })
+                    answer.map_err(|error| progress.take_failure().unwrap_or(error))
                 }
             })
             .await?;
@@ -273,6 +281,42 @@ impl UploadOptions {
             headers.insert(CONTENT_TYPE, header(kind)?);
         }
         Ok(headers)
+    }
+}
+
+/// A medium cannot be cut into segments: it is written front to back, and once.
+fn fits(iso: &Iso, most: u64) -> Result<()> {
+    if iso.bytes() <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "the medium has {} bytes, the object store takes {most} at once",
+        iso.bytes()
+    );
+    Err(Error::new(Kind::Limit, message).hint("upload the file that image.make_iso writes"))
+}
+
+/// What is sent piece by piece, from its beginning at each attempt.
+enum Streamed {
+    Part(Span),
+    Iso(Arc<Iso>),
+}
+
+impl Streamed {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Part(span) => span.bytes,
+            Self::Iso(iso) => iso.bytes(),
+        }
+    }
+
+    /// The bytes; the MD5 or the failure is left in `progress`.
+    fn body(&self, progress: &Arc<Progress>) -> reqwest::Body {
+        let progress = Arc::clone(progress);
+        match self {
+            Self::Part(span) => reqwest::Body::wrap_stream(stream_file(span.clone(), progress)),
+            Self::Iso(iso) => reqwest::Body::wrap_stream(stream_iso(Arc::clone(iso), progress)),
+        }
     }
 }
 
@@ -307,7 +351,7 @@ fn header(text: &str) -> Result<HeaderValue> {
 
 /// How far an attempt is, seen from outside the stream.
 #[derive(Debug, Default)]
-struct Progress {
+pub(super) struct Progress {
     sent: AtomicU64,
     outcome: Mutex<Outcome>,
 }
@@ -315,7 +359,7 @@ struct Progress {
 #[derive(Debug, Default)]
 struct Outcome {
     md5: Option<String>,
-    failure: Option<io::Error>,
+    failure: Option<Error>,
 }
 
 impl Progress {
@@ -337,7 +381,26 @@ impl Progress {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_failure(&self) -> Option<io::Error> {
+    /// A chunk was taken from the stream.
+    pub(super) fn took(&self, chunk: &Bytes) {
+        let sent = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        self.sent.fetch_add(sent, Ordering::Relaxed);
+    }
+
+    /// All is read. Said before the last chunk is handed over: hyper stops at the announced
+    /// length and need not come for the end.
+    pub(super) fn complete(&self, md5: &Md5) {
+        self.outcome().md5 = Some(hex::encode(md5.clone().finalize()));
+    }
+
+    /// The bytes cannot be had. What the stream ends with instead is only for hyper.
+    pub(super) fn fail(&self, failure: Error) -> io::Error {
+        let end = io::Error::other(failure.message().to_owned());
+        self.outcome().failure = Some(failure);
+        end
+    }
+
+    fn take_failure(&self) -> Option<Error> {
         self.outcome().failure.take()
     }
 
@@ -393,35 +456,28 @@ fn stream_file(
     span: Span,
     progress: Arc<Progress>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let file = span.file.clone();
     let reading = Reading {
         left: span.bytes,
         source: Source::Closed(span),
         md5: Md5::new(),
     };
     let ahead = tokio::task::spawn_blocking(|| reading.next());
-    stream::try_unfold((ahead, progress), |(ahead, progress)| async move {
-        let read = ahead.await.unwrap_or_else(|e| Err(io::Error::other(e)));
-        let (reading, chunk) = match read {
-            Ok(read) => read,
-            Err(error) => {
-                let kind = error.kind();
-                let text = error.to_string();
-                progress.outcome().failure = Some(error);
-                return Err(io::Error::new(kind, text));
+    stream::try_unfold((ahead, progress), move |(ahead, progress)| {
+        let file = file.clone();
+        async move {
+            let read = ahead.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+            let (reading, chunk) = read.map_err(|e| progress.fail(Error::io(&file, "read", &e)))?;
+            if reading.left == 0 {
+                progress.complete(&reading.md5);
             }
-        };
-        if reading.left == 0 {
-            // hyper stops at the announced length and need not come for the end.
-            let md5 = hex::encode(reading.md5.clone().finalize());
-            progress.outcome().md5 = Some(md5);
+            if chunk.is_empty() {
+                return Ok(None);
+            }
+            progress.took(&chunk);
+            let ahead = tokio::task::spawn_blocking(|| reading.next());
+            Ok(Some((chunk, (ahead, progress))))
         }
-        if chunk.is_empty() {
-            return Ok(None);
-        }
-        let sent = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        progress.sent.fetch_add(sent, Ordering::Relaxed);
-        let ahead = tokio::task::spawn_blocking(|| reading.next());
-        Ok(Some((chunk, (ahead, progress))))
     })
 }
 
@@ -466,9 +522,9 @@ mod tests {
     #[tokio::test]
     async fn notices_a_file_that_shrinks() {
         let (chunks, progress) = streamed(&[7; 2_000_000], 0, 2_500_000).await;
-        assert_eq!(chunks.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(chunks.is_err());
         let failure = progress.take_failure().unwrap();
-        assert!(failure.to_string().contains("became shorter"));
+        assert!(failure.message().contains("became shorter"));
         assert_eq!(progress.take_md5(), None);
     }
 }

@@ -158,10 +158,10 @@ fn boots(folder: &TempDir, spec: &IsoSpec, firmware: &[String], name: &str) {
         parameters: [("deployment_id", "1be26c0b"), ("iscsi_port", "3260")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into(),
-        files: vec![("token".into(), token.clone())],
+        files: vec![("token".into(), Source::Bytes(token.clone()))],
         ..VfatSpec::default()
     };
-    fs::write(&floppy, make_vfat(&contents).unwrap()).unwrap();
+    make_vfat(&contents, fs::File::create_new(&floppy).unwrap()).unwrap();
     let console = boot(folder, &iso, &floppy, firmware);
     let token_file = folder.path().join("token");
     fs::write(&token_file, token).unwrap();

@@ -4,7 +4,10 @@ use super::{noise, run, show, text, tool};
 use flowrun::error::Kind;
 use flowrun::image::iso::{Iso, IsoSpec, Source};
 use flowrun::image::loader::{Grub, Isolinux};
+use flowrun::image::source::is_zero;
 use std::fs;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -263,6 +266,53 @@ fn iso_gives_uefi_a_system_partition_that_fsck_accepts() {
         if shim.is_some() {
             assert!(read("::/EFI/BOOT/grubx64.efi") == efi);
         }
+    }
+}
+
+/// Writes a file in which zeros stay holes.
+struct Sparse(fs::File);
+
+impl Write for Sparse {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if !is_zero(buffer) {
+            return self.0.write(buffer);
+        }
+        self.0
+            .seek(SeekFrom::Current(buffer.len().try_into().unwrap()))?;
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let end = self.0.stream_position()?;
+        self.0.set_len(end)
+    }
+}
+
+/// Only what a boot loader loads is bounded by 4 GiB.
+#[test]
+fn iso_holds_a_file_of_more_than_4_gib() {
+    let mut medium = Medium::new();
+    let path = medium.folder.path().join("large");
+    let file = fs::File::create(&path).unwrap();
+    let bytes = (4 << 30) + 5;
+    file.set_len(bytes).unwrap();
+    file.write_all_at(b"start", 0).unwrap();
+    file.write_all_at(b"end", bytes - 3).unwrap();
+    medium.spec.files = vec![("large".into(), Source::File(path))];
+    let iso = medium.folder.path().join("boot.iso");
+    let mut out = Sparse(fs::File::create(&iso).unwrap());
+    Iso::plan(&medium.spec).unwrap().write(&mut out).unwrap();
+    let iso = show(&iso);
+    let listing = text("xorriso", "xorriso", &["-indev", &iso, "-lsl", "/"]);
+    assert!(listing.contains(&format!(" {bytes} ")), "{listing}");
+    for (offset, wanted) in [(0, &b"start"[..]), (bytes - 3, b"end")] {
+        let part = medium.folder.path().join("part");
+        let cut = [offset.to_string(), wanted.len().to_string(), show(&part)];
+        let cut = cut.each_ref().map(String::as_str);
+        let image = ["-osirrox", "on", "-indev", &iso, "-extract_cut", "/large"];
+        tool("xorriso", "xorriso", &[&image[..], &cut[..]].concat());
+        assert_eq!(fs::read(&part).unwrap(), wanted);
+        fs::remove_file(part).unwrap();
     }
 }
 

@@ -17,6 +17,7 @@ use flowrun::http::Trust;
 use flowrun::http::server::{Identity, ServerHandle, serve_tls};
 use flowrun::ilo::model::{BootDevice, Device, PowerTarget};
 use flowrun::ilo::{Ilo, IloOptions};
+use flowrun::image::iso::Source;
 use flowrun::image::vfat::{VfatSpec, make_vfat};
 use flowrun::iscsi::target::InitiatorRule;
 use flowrun::iscsi::{Chap, LoginOptions, Session};
@@ -174,15 +175,17 @@ impl Deployer {
     pub(super) fn floppy(&self, parameters: &str) -> Vec<u8> {
         let lines = parameters.lines().filter_map(|line| line.split_once('='));
         let ca = std::fs::read(text(&self.about, "/ca_file")).unwrap();
-        make_vfat(&VfatSpec {
+        let spec = VfatSpec {
             parameters: lines.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             files: vec![
-                ("ca.pem".to_owned(), ca),
-                ("token".to_owned(), TOKEN.into()),
+                ("ca.pem".to_owned(), Source::Bytes(ca)),
+                ("token".to_owned(), Source::Bytes(TOKEN.into())),
             ],
             ..VfatSpec::default()
-        })
-        .unwrap()
+        };
+        let mut image = std::io::Cursor::new(Vec::new());
+        make_vfat(&spec, &mut image).unwrap();
+        image.into_inner()
     }
 
     /// Uploads a medium and inserts it.

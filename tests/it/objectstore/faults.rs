@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 /// What happens to one request.
 #[derive(Debug, Clone, Copy)]
-enum Fault {
+pub(crate) enum Fault {
     /// Answered with this status; the store does not see it.
     Status(u16),
     /// Never answered, and its body not read.
@@ -42,7 +42,7 @@ enum Fault {
 
 /// The faults to come, for requests of one method under `/c/`, and how many such there were.
 #[derive(Clone)]
-struct Faults {
+pub(crate) struct Faults {
     method: Method,
     plan: Arc<Mutex<VecDeque<Fault>>>,
     seen: Arc<Mutex<u32>>,
@@ -50,7 +50,7 @@ struct Faults {
 }
 
 impl Faults {
-    fn new(method: Method, plan: impl IntoIterator<Item = Fault>) -> Self {
+    pub(crate) fn new(method: Method, plan: impl IntoIterator<Item = Fault>) -> Self {
         Self {
             method,
             plan: Arc::new(Mutex::new(plan.into_iter().collect())),
@@ -59,13 +59,13 @@ impl Faults {
         }
     }
 
-    fn site(&self) -> Site {
+    pub(crate) fn site(&self) -> Site {
         let faults = self.clone();
         let layer = |router: Router| router.layer(middleware::from_fn_with_state(faults, inject));
         Site::wrapped(layer)
     }
 
-    fn seen(&self) -> u32 {
+    pub(crate) fn seen(&self) -> u32 {
         *self.seen.lock().unwrap()
     }
 }

@@ -1,6 +1,7 @@
 //! What needs a process of its own: one that is killed, one whose memory is measured.
 
 use super::site::{KEY, Site, USER, child, eventually, identity, options, pattern};
+use super::written::medium_of;
 use super::{bytes, create};
 use bytes::Bytes;
 use flowrun::http::Trust;
@@ -149,7 +150,7 @@ async fn an_abandoned_upload_leaves_nothing() {
     assert_eq!(site.data_files(), 1);
 }
 
-/// What the child does: uploads and downloads a file, being client and store at once.
+/// What the child does: uploads and downloads a file and a medium, being client and store at once.
 async fn transfer(mib: usize) {
     let site = Site::new();
     let path = site.dir.path().join("large");
@@ -165,7 +166,7 @@ async fn transfer(mib: usize) {
         .unwrap();
     let before = peak_kib();
     let uploaded = swift
-        .upload("c", "large", Body::File(path), create())
+        .upload("c", "large", Body::File(path.clone()), create())
         .await
         .unwrap();
     let to = site.dir.path().join("got");
@@ -175,6 +176,9 @@ async fn transfer(mib: usize) {
         (uploaded.bytes, &uploaded.etag)
     );
     assert!(downloaded.verified);
+    let iso = medium_of(path);
+    let written = swift.upload("c", "iso", Body::Iso(iso.clone()), create());
+    assert_eq!(written.await.unwrap().bytes, iso.bytes());
     let grown = peak_kib() - before;
     assert!(
         grown < 40 << 10,

@@ -3,6 +3,7 @@
 use super::answers::*;
 use super::large::*;
 use super::site::{Site, TIMEOUT, pattern};
+use super::written::{kept, medium};
 use super::{bytes, create};
 use crate::openstack::services::services;
 use bytes::Bytes;
@@ -13,8 +14,10 @@ use flowrun::openstack::swift::{
     UploadOptions,
 };
 use flowrun::secret::Secret;
+use md5::{Digest, Md5};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
+use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -464,6 +467,24 @@ async fn files_over_the_limit_become_segments(place: Place) {
     assert_eq!(place.names(false).await, [""; 0]);
 }
 
+async fn an_iso_is_written_while_it_is_sent(place: Place) {
+    let (swift, c) = (place.client(), place.container.as_str());
+    let dir = place.dir.path();
+    let overhead = usize::try_from(medium(dir, 0).bytes()).unwrap();
+    // Less than a chunk, the end of a chunk, and some more.
+    for ramdisk in [1, (1 << 20) - overhead, 2_500_000] {
+        let iso = medium(dir, ramdisk);
+        let body = Body::Iso(iso.clone());
+        let uploaded = swift.upload(c, "boot.iso", body, create()).await.unwrap();
+        let artifact = kept(&iso, dir);
+        let stored = place.download("boot.iso").await;
+        assert!(stored == std::fs::read(artifact.path).unwrap());
+        assert_eq!(uploaded.bytes, artifact.bytes);
+        assert_eq!(uploaded.etag, hex::encode(Md5::digest(&stored)));
+        assert_eq!(artifact.sha256, hex::encode(Sha256::digest(&stored)));
+    }
+}
+
 /// Every scenario on every Swift.
 macro_rules! on_every_swift {
     ($($scenario:ident)*) => {
@@ -510,6 +531,7 @@ on_every_swift! {
     a_containers_key_ends_at_its_container
     a_failed_upload_leaves_the_object_alone
     a_cancelled_upload_is_forgotten
+    an_iso_is_written_while_it_is_sent
 }
 
 /// The limit of the real one, which is small here.
@@ -525,4 +547,11 @@ async fn what_one_object_cannot_hold_is_segmented_unasked() {
         .unwrap();
     assert_eq!(uploaded.segments.len(), 2);
     assert!(place.download("o").await == content);
+
+    // A medium that is written once, front to back, cannot be cut.
+    let iso = Body::Iso(medium(place.dir.path(), content.len()));
+    let swift = place.client();
+    let error = swift.upload(&place.container, "iso", iso, create()).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), Kind::Limit, "{error}");
 }
