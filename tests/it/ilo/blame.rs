@@ -168,9 +168,8 @@ async fn failed(site: &Site, call: Call) -> Error {
         }
         Call::PowerOn | Call::BootOnce => {}
         Call::BootOnceInPost => {
-            // Without waiting for what comes of it.
-            let on = ilo.set_power(PowerTarget::On, Duration::ZERO).await;
-            assert_eq!(on.unwrap_err().kind(), Kind::Timeout);
+            // POST has begun; when power is shown depends on the dialect.
+            drop(ilo.set_power(PowerTarget::On, Duration::ZERO).await);
         }
         Call::Reset => {
             ilo.set_power(PowerTarget::On, TIMEOUT).await.unwrap();

@@ -25,7 +25,7 @@ async fn ribcl_answers_beside_any_dialect() {
             let error = answer.unwrap_err();
             assert_eq!(error.kind(), Kind::Unsupported, "{generation}: {error}");
             assert_eq!(error.operation(), "ilo.ribcl");
-            assert!(error.advice().unwrap().contains("RIBCL"), "{error:?}");
+            assert!(error.message().contains("RIBCL"), "{error:?}");
             continue;
         }
         let answer = answer.unwrap();
@@ -102,7 +102,7 @@ async fn failures_are_named_by_status() {
         // The caller forgot what changes something.
         (
             block("read", "<SET_ONE_TIME_BOOT VALUE=\"HDD\"/>"),
-            Kind::Refused,
+            Kind::Invalid,
             "0x00FF",
         ),
         (block("write", "<RESET_SERVER/>"), Kind::Conflict, "0x00FF"),

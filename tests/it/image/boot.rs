@@ -161,7 +161,9 @@ fn boots(folder: &TempDir, spec: &IsoSpec, firmware: &[String], name: &str) {
         files: vec![("token".into(), Source::Bytes(token.clone()))],
         ..VfatSpec::default()
     };
-    make_vfat(&contents, fs::File::create_new(&floppy).unwrap()).unwrap();
+    let mut options = fs::File::options();
+    options.read(true).write(true).create(true).truncate(true);
+    make_vfat(&contents, options.open(&floppy).unwrap()).unwrap();
     let console = boot(folder, &iso, &floppy, firmware);
     let token_file = folder.path().join("token");
     fs::write(&token_file, token).unwrap();
