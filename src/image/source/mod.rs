@@ -362,18 +362,16 @@ fn fill(stream: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(filled)
 }
 
-/// Length of what begins at `offset`, and whether it is data, as the file system knows it.
+/// Length of what begins at `offset`, and whether there is data, as the file system knows it.
+/// Where data ends is not asked: tmpfs looks at every page up to there, for each piece again.
 fn raw_extent(file: &File, offset: u64, left: u64) -> (u64, bool) {
     use rustix::fs::{SeekFrom, seek};
     match seek(file, SeekFrom::Data(offset)) {
         Ok(data) if data > offset => (data - offset, false),
-        Ok(_) => match seek(file, SeekFrom::Hole(offset)) {
-            Ok(hole) if hole > offset => (hole - offset, true),
-            _ => (left, true),
-        },
-        // ENXIO: no data from here to the end. Anything else: holes are not known here.
+        // ENXIO: no data from here to the end.
         Err(rustix::io::Errno::NXIO) => (left, false),
-        Err(_) => (left, true),
+        // Data, or a file system that does not tell.
+        Ok(_) | Err(_) => (left, true),
     }
 }
 
