@@ -111,7 +111,7 @@ fn body(capture: &[u8]) -> Vec<u8> {
         if length == 0 {
             break;
         }
-        joined.extend_from_slice(after[..length].as_bytes());
+        joined.extend_from_slice(&after.as_bytes()[..length]);
         rest = after[length..].trim_start_matches("\r\n");
     }
     joined
