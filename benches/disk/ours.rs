@@ -47,10 +47,10 @@ async fn write(image: &Path, port: &str, iqn: &str, luns: impl Iterator<Item = u
 }
 
 async fn write_one(image: &Path, login: LoginOptions, options: &WriteOptions) -> Result<()> {
-    let disk = Disk(Session::login(login).await?);
+    let disk = Session::login(login).await?;
     let source = Arc::new(ImageSource::open(image, None)?);
     write_whole_disk_image(&disk, source, &WholeDisk::default(), options).await?;
-    Ok(disk.0.logout().await?)
+    Ok(disk.logout().await?)
 }
 
 /// The image into a file.
@@ -63,38 +63,6 @@ async fn decode(image: &Path, path: &Path) {
     write_whole_disk_image(&disk, source, &WholeDisk::default(), &options)
         .await
         .unwrap();
-}
-
-struct Disk(Session);
-
-impl Lun for Disk {
-    fn block_bytes(&self) -> u32 {
-        self.0.lun_info().block_bytes
-    }
-
-    fn blocks(&self) -> u64 {
-        self.0.lun_info().blocks
-    }
-
-    fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { Ok(self.0.write(lba, data).await?) })
-    }
-
-    fn read(&self, lba: u64, blocks: u32) -> BoxFuture<'_, Result<Bytes>> {
-        Box::pin(async move { Ok(self.0.read(lba, blocks).await?) })
-    }
-
-    fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { Ok(self.0.write_zeroes(lba, blocks).await?) })
-    }
-
-    fn zeroes_are_cheap(&self) -> bool {
-        self.0.lun_info().unmap_zeroes
-    }
-
-    fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { Ok(self.0.flush().await?) })
-    }
 }
 
 /// A file that is all holes before: zeros need nothing.

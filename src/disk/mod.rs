@@ -6,6 +6,7 @@ mod mkfs;
 mod partition_image;
 pub mod plan;
 mod read;
+mod session;
 mod verify;
 mod whole_disk;
 mod write;

@@ -2,17 +2,18 @@
 
 use super::args::blocking;
 use super::image::IMAGE;
-use super::iscsi::{Disk, SESSION, with_disk};
+use super::iscsi::{SESSION, with_disk};
 use crate::disk::inspect::{Label, inspect};
 use crate::disk::plan::{BootMode, LayoutSpec};
 use crate::disk::{
-    Feeds, FileSystemKind, Guard, Lun, Manifest, OnProgress, PartitionImage, WholeDisk,
-    WriteOptions, Written, read_head, verify, write_partition_image, write_whole_disk_image,
+    Feeds, FileSystemKind, Guard, Manifest, OnProgress, PartitionImage, WholeDisk, WriteOptions,
+    Written, read_head, verify, write_partition_image, write_whole_disk_image,
 };
 use crate::engine::{Call, Class, LiveRef, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::image::configdrive;
 use crate::image::source::{Format, ImageSource};
+use crate::iscsi::Session;
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -90,7 +91,7 @@ pub(super) fn register(registry: &mut Registry) {
             }
             let Args { lun } = call.decode()?;
             let layout = with_disk(&call, &lun, async |disk| {
-                inspect(&read_head(disk).await?, disk.block_bytes())
+                inspect(&read_head(disk).await?, disk.lun_info().block_bytes)
             });
             Reply::of(&layout.await?)
         }),
@@ -176,7 +177,7 @@ fn whole_disk(registry: &mut Registry, feeds: Feeds) {
                     feeds,
                     ..options(&call, "written")
                 };
-                let work = async |disk: &Disk| {
+                let work = async |disk: &Session| {
                     write_whole_disk_image(disk, source, &whole, &options).await
                 };
                 let done = with_disk(&call, &args.lun, work).await?;
@@ -303,7 +304,7 @@ fn partition(registry: &mut Registry, feeds: Feeds) {
                         feeds,
                         ..options(&call, "written")
                     };
-                    let work = async |disk: &Disk| {
+                    let work = async |disk: &Session| {
                         write_partition_image(disk, source, &wanted, &options).await
                     };
                     let done = with_disk(&call, &args.lun, work).await?;

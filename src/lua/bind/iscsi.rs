@@ -2,12 +2,10 @@
 
 use super::args::{Seconds, Text};
 use super::ramdisk::TARGET;
-use crate::disk::Lun;
 use crate::engine::{Call, Class, Handle, LiveRef, LiveValue, Reply, Run};
 use crate::error::{Error, Kind, Result};
 use crate::iscsi::{Chap, Digests, LoginOptions, Session, discover};
 use crate::lua::spec::{FnSpec, Registry, Ty};
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,45 +17,17 @@ pub(super) const SESSION: Ty = Ty::Live("session");
 
 /// An open session as the run holds it.
 #[derive(Debug)]
-pub(super) struct Disk(pub(super) Session);
+struct Disk(Session);
 
 impl Handle for Disk {
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            if let Err(error) = self.0.clone().logout().await {
-                tracing::debug!(%error, "no logout");
-            }
-        })
+        Box::pin(close(&self.0))
     }
 }
 
-impl Lun for Disk {
-    fn block_bytes(&self) -> u32 {
-        self.0.lun_info().block_bytes
-    }
-
-    fn blocks(&self) -> u64 {
-        self.0.lun_info().blocks
-    }
-
-    fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { Ok(self.0.write(lba, data).await?) })
-    }
-
-    fn read(&self, lba: u64, blocks: u32) -> BoxFuture<'_, Result<Bytes>> {
-        Box::pin(async move { Ok(self.0.read(lba, blocks).await?) })
-    }
-
-    fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { Ok(self.0.write_zeroes(lba, blocks).await?) })
-    }
-
-    fn zeroes_are_cheap(&self) -> bool {
-        self.0.lun_info().unmap_zeroes
-    }
-
-    fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { Ok(self.0.flush().await?) })
+async fn close(session: &Session) {
+    if let Err(error) = session.clone().logout().await {
+        tracing::debug!(%error, "no logout");
     }
 }
 
@@ -74,7 +44,7 @@ fn owner(run: &Run) -> u64 {
 pub(super) async fn with_disk<T>(
     call: &Call,
     reference: &LiveRef,
-    work: impl AsyncFnOnce(&Disk) -> Result<T>,
+    work: impl AsyncFnOnce(&Session) -> Result<T>,
 ) -> Result<T> {
     let not_a_disk = || Error::new(Kind::Invalid, "this is not an iSCSI session");
     let LiveValue::Handle(handle) = call.live(reference).await? else {
@@ -83,7 +53,7 @@ pub(super) async fn with_disk<T>(
     let disk = (&*handle as &dyn Any)
         .downcast_ref::<Disk>()
         .ok_or_else(not_a_disk)?;
-    work(disk).await
+    work(&disk.0).await
 }
 
 #[derive(Deserialize)]
@@ -261,11 +231,11 @@ fn blocks(registry: &mut Registry) {
         .run(|call| async move {
             let args: Blocks = call.decode()?;
             let bytes = with_disk(&call, &args.lun, async |disk| {
-                let wanted = u64::from(args.blocks) * u64::from(disk.block_bytes());
+                let wanted = u64::from(args.blocks) * u64::from(disk.lun_info().block_bytes);
                 if wanted > MAX_RAW_BYTES {
                     return Err(Error::new(Kind::Limit, "more than 1 MiB in one read"));
                 }
-                disk.read(args.lba, args.blocks).await
+                Ok(disk.read(args.lba, args.blocks).await?)
             });
             Ok(Value::from(hex::encode(bytes.await?)).into()) as Result<Reply>
         }),
@@ -283,13 +253,13 @@ fn blocks(registry: &mut Registry) {
             let bytes = hex::decode(&args.hex)
                 .map_err(|e| Error::new(Kind::Invalid, format!("`hex`: {e}")))?;
             with_disk(&call, &args.lun, async |disk| {
-                let block = usize::try_from(disk.block_bytes()).unwrap_or(512);
+                let block = usize::try_from(disk.lun_info().block_bytes).unwrap_or(512);
                 if bytes.is_empty() || bytes.len() % block != 0 {
                     let message = format!("`hex` must be whole blocks of {block} bytes");
                     return Err(Error::new(Kind::Invalid, message));
                 }
                 call.run.guard()?;
-                disk.write(args.lba, bytes.into()).await
+                Ok(disk.write(args.lba, bytes.into()).await?)
             })
             .await?;
             Ok(Reply::default())
@@ -315,7 +285,7 @@ fn ends(registry: &mut Registry) {
             .run(|call| async move {
                 let Lun1 { lun } = call.decode()?;
                 let (info, reserved) = with_disk(&call, &lun, async |disk| {
-                    Ok((disk.0.lun_info().clone(), disk.0.is_reserved()))
+                    Ok((disk.lun_info().clone(), disk.is_reserved()))
                 })
                 .await?;
                 Ok(json!({
@@ -341,7 +311,7 @@ fn ends(registry: &mut Registry) {
         .example("iscsi.flush(lun)")
         .run(|call| async move {
             let Lun1 { lun } = call.decode()?;
-            with_disk(&call, &lun, async |disk| disk.flush().await).await?;
+            with_disk(&call, &lun, async |disk| Ok(disk.flush().await?)).await?;
             Ok(Reply::default())
         }),
     );
@@ -357,7 +327,7 @@ fn ends(registry: &mut Registry) {
         .run(|call| async move {
             let Lun1 { lun } = call.decode()?;
             let closing = with_disk(&call, &lun, async |disk| {
-                disk.close().await;
+                close(disk).await;
                 Ok(())
             });
             drop(tokio::time::timeout(Duration::from_secs(10), closing).await);
