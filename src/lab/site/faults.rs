@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::lab::ilo::Fault;
 use crate::lab::node::NodeFault;
+use crate::suggest::near;
 use std::collections::BTreeSet;
 
 /// The faults of a site.
@@ -84,8 +85,12 @@ impl Entry {
         let ilo = name.parse().ok().map(What::Ilo);
         let what = ilo.or_else(|| NodeFault::parse(name).map(What::Node));
         let what = what.ok_or_else(|| {
-            Error::new(Kind::Invalid, format!("no fault is called {name:?}"))
-                .hint(format!("the faults are {}", names().join(", ")))
+            let known = "`flowrun lab faults` lists them";
+            let hint = match near(name, &names()) {
+                Some(meant) => format!("did you mean {meant}? {known}"),
+                None => known.to_owned(),
+            };
+            Error::new(Kind::Invalid, format!("no fault is called {name:?}")).hint(hint)
         })?;
         Ok(Self { node, what })
     }
@@ -111,7 +116,15 @@ mod tests {
             faults.check_nodes(&["lab-1"]).unwrap_err().kind(),
             Kind::Invalid
         );
-        let error = Faults::parse(&["node.x=y".to_owned()]).unwrap_err();
-        assert!(error.advice().unwrap().contains("node.power=lost-in-write"));
+        for (mistyped, hint) in [
+            (
+                "node.power=lost-in-wirte",
+                "did you mean node.power=lost-in-write?",
+            ),
+            ("node.x=y", "`flowrun lab faults` lists them"),
+        ] {
+            let error = Faults::parse(&[mistyped.to_owned()]).unwrap_err();
+            assert!(error.advice().unwrap().contains(hint), "{error:?}");
+        }
     }
 }
