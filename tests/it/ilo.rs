@@ -230,6 +230,20 @@ async fn redirects_keep_method_and_body() {
     assert!(!drive.to_string().contains(SIGNATURE));
 }
 
+/// The iLO takes no action without a JSON object.
+#[tokio::test]
+async fn a_request_without_a_body_sends_an_empty_object() {
+    let site = Site::new();
+    let ilo = site.connect().await;
+    let iso = site.image("a.iso", pattern(4096, 0));
+    ilo.attach_vmedia(Device::Cdrom, &iso, TIMEOUT)
+        .await
+        .unwrap();
+    let path = "/redfish/v1/Managers/1/VirtualMedia/2/Actions/VirtualMedia.EjectMedia/";
+    ilo.request("POST", path, None, TIMEOUT).await.unwrap();
+    assert!(!site.machine.snapshot().media[1].inserted);
+}
+
 #[tokio::test]
 async fn close_deletes_the_session_once() {
     let site = Site::new();
