@@ -142,9 +142,10 @@ fn compare(place: &Path, rounds: usize) {
         ours("made, then uploaded", "made"),
     ];
     if let Some(swift) = &swift {
+        // It uploads our medium, as long as its own, whose ETag the server knows.
         let script = format!(
             "mkdir -p in; cp file in/initrd; genisoimage -quiet -R -J -V BENCH -o out in; \
-             {swift} iso c out; rm -r in out"
+             {swift} iso c iso; rm -r in out"
         );
         all.push(Competitor::shell("copy, genisoimage, swift", &script));
     }

@@ -20,7 +20,7 @@
 //!
 //! | level | modules | knows |
 //! |---|---|---|
-//! | 0 | [`error`] [`secret`] [`clock`] [`backoff`] [`config`] [`suggest`] | std, serde |
+//! | 0 | [`error`] [`secret`] [`clock`] [`backoff`] [`config`] [`suggest`] [`buffer`] | std |
 //! | 1 | [`iscsi::proto`] [`image`] [`disk::plan`] | bytes and files; no sockets, no clocks |
 //! | 2 | [`http`] [`iscsi`] [`ilo`] [`openstack`] [`objectstore`] [`disk`] [`imagecache`] | peers |
 //! | 3 | [`journal`] | SQLite; no protocol |
@@ -45,6 +45,7 @@
 
 pub mod api;
 pub mod backoff;
+pub mod buffer;
 pub mod cli;
 pub mod clock;
 pub mod config;

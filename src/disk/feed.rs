@@ -1,7 +1,6 @@
 //! Hands images to the disks that get them. Disks that get the same image at the same time share
 //! one reader: it is read, decompressed and hashed once, round and round until each has all of it.
 
-use super::manifest::piece_hash;
 use crate::error::{Error, Kind, Result};
 use crate::image::source::{FileIdentity, ImageSource, PIECE_BYTES, Piece};
 use std::collections::HashMap;
@@ -16,31 +15,13 @@ const AHEAD: usize = 2;
 /// How long a disk may keep the others waiting before it goes on with a reader of its own.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A piece and its hash for the manifest, which is empty where all is zero.
-#[derive(Debug, Clone)]
-pub(super) struct Hashed {
-    pub(super) piece: Piece,
-    pub(super) hash: String,
-}
-
-impl Hashed {
-    pub(super) fn new(piece: Piece) -> Self {
-        let hash = piece
-            .data
-            .as_ref()
-            .map(|data| piece_hash(data))
-            .unwrap_or_default();
-        Self { piece, hash }
-    }
-}
-
 /// The images that are being read. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Feeds(Arc<Mutex<HashMap<FileIdentity, Vec<Subscriber>>>>);
 
 #[derive(Debug, Clone)]
 struct Subscriber {
-    sender: Sender<Result<Hashed>>,
+    sender: Sender<Result<Piece>>,
     /// Pieces it still wants.
     left: u64,
 }
@@ -64,7 +45,7 @@ impl Feeds {
         }
     }
 
-    fn join(&self, source: &Arc<ImageSource>, left: u64) -> Receiver<Result<Hashed>> {
+    fn join(&self, source: &Arc<ImageSource>, left: u64) -> Receiver<Result<Piece>> {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let subscriber = Subscriber { sender, left };
         let mut readers = self.readers();
@@ -91,7 +72,7 @@ impl Feeds {
                 Err(error) => return self.fail(key, &error, handle),
             };
             for piece in pieces {
-                match piece.map(Hashed::new) {
+                match piece {
                     Ok(piece) if self.give(key, &piece, handle) => {}
                     Ok(_) => return,
                     Err(error) => return self.fail(key, &error, handle),
@@ -102,7 +83,7 @@ impl Feeds {
 
     /// Gives a piece to everyone; false when nobody is left. Those who join meanwhile wait for the
     /// next one.
-    fn give(&self, key: FileIdentity, piece: &Hashed, handle: &Handle) -> bool {
+    fn give(&self, key: FileIdentity, piece: &Piece, handle: &Handle) -> bool {
         let now = self.readers().get(&key).cloned().unwrap_or_default();
         let mut gone = Vec::new();
         for subscriber in &now {
@@ -138,7 +119,7 @@ impl Feeds {
 }
 
 /// A reader of its own; it ends when the receiver is dropped, the image ends or cannot be read.
-fn alone(source: Arc<ImageSource>) -> Receiver<Result<Hashed>> {
+fn alone(source: Arc<ImageSource>) -> Receiver<Result<Piece>> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
         let pieces = match source.pieces() {
@@ -146,7 +127,7 @@ fn alone(source: Arc<ImageSource>) -> Receiver<Result<Hashed>> {
             Err(error) => return drop(sender.blocking_send(Err(error))),
         };
         for piece in pieces {
-            if sender.blocking_send(piece.map(Hashed::new)).is_err() {
+            if sender.blocking_send(piece).is_err() {
                 return;
             }
         }
@@ -158,7 +139,7 @@ fn alone(source: Arc<ImageSource>) -> Receiver<Result<Hashed>> {
 #[derive(Debug)]
 pub(super) struct Feed {
     source: Arc<ImageSource>,
-    receiver: Receiver<Result<Hashed>>,
+    receiver: Receiver<Result<Piece>>,
     /// How many there are; `None` for a stream.
     pieces: Option<u64>,
     /// Which ones came, by their place in the image.
@@ -169,15 +150,15 @@ pub(super) struct Feed {
 
 impl Feed {
     /// A piece that did not come before; `None` when all have.
-    pub(super) async fn next(&mut self) -> Result<Option<(usize, Hashed)>> {
+    pub(super) async fn next(&mut self) -> Result<Option<(usize, Piece)>> {
         loop {
             if self.pieces.is_some_and(|all| self.came >= all) {
                 return Ok(None);
             }
             match (self.receiver.recv().await, self.pieces) {
-                (Some(hashed), _) => {
-                    let hashed = hashed?;
-                    let index = hashed.piece.offset / PIECE_BYTES;
+                (Some(piece), _) => {
+                    let piece = piece?;
+                    let index = piece.offset / PIECE_BYTES;
                     let index = usize::try_from(index).unwrap_or(usize::MAX);
                     if self.seen.len() <= index {
                         self.seen.resize(index + 1, false);
@@ -185,7 +166,7 @@ impl Feed {
                     let seen = self.seen.get_mut(index);
                     if seen.is_some_and(|seen| !std::mem::replace(seen, true)) {
                         self.came += 1;
-                        return Ok(Some((index, hashed)));
+                        return Ok(Some((index, piece)));
                     }
                 }
                 (None, None) => return Ok(None),

@@ -1,7 +1,7 @@
 //! What a written disk must hold: a hash for each piece with data, and where zeros are.
 
 use crate::error::{Error, Kind, Result};
-use crate::image::source::{PIECE_BYTES, is_zero};
+use crate::image::source::{PIECE_BYTES, is_zero, piece_hash};
 use serde::{Deserialize, Serialize};
 
 /// The proof that [`super::verify`] checks a disk against. A piece of the disk either has the
@@ -83,12 +83,6 @@ pub(super) fn holds(wanted: &str, bytes: &[u8]) -> bool {
     } else {
         piece_hash(bytes) == wanted
     }
-}
-
-/// The hash of a piece with data.
-#[must_use]
-pub fn piece_hash(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
 }
 
 #[cfg(test)]

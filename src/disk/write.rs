@@ -1,6 +1,6 @@
 //! Writes segments of a disk: what images hold, zeros elsewhere, and overlays on top of both.
 
-use super::feed::{Feeds, Hashed};
+use super::feed::Feeds;
 use super::manifest::{Manifest, Range, holds};
 use super::plan::Overlay;
 use super::read::read_range;
@@ -183,10 +183,10 @@ impl Writer<'_> {
             bytes: 0,
             pieces: Vec::new(),
         };
-        while let Some((index, hashed)) = feed.next().await? {
-            self.written.image_bytes += hashed.piece.length;
-            let hashed = padded(hashed, self.block());
-            let end = hashed.piece.offset + hashed.piece.length;
+        while let Some((index, piece)) = feed.next().await? {
+            self.written.image_bytes += piece.length;
+            let piece = padded(piece, self.block());
+            let end = piece.offset + piece.length;
             if end > segment.bytes {
                 return Err(too_large(image.info().virtual_bytes, segment.bytes));
             }
@@ -194,8 +194,8 @@ impl Writer<'_> {
             if range.pieces.len() <= index {
                 range.pieces.resize(index + 1, String::new());
             }
-            let offset = segment.offset + hashed.piece.offset;
-            let hash = self.piece(offset, hashed).await?;
+            let offset = segment.offset + piece.offset;
+            let hash = self.piece(offset, piece).await?;
             if let Some(place) = range.pieces.get_mut(index) {
                 *place = hash;
             }
@@ -214,13 +214,8 @@ impl Writer<'_> {
         let mut at = start;
         while at < stop {
             let length = (stop - at).min(PIECE_BYTES);
-            let (offset, data) = (0, None);
-            let piece = Piece {
-                offset,
-                length,
-                data,
-            };
-            range.pieces.push(self.piece(at, Hashed::new(piece)).await?);
+            let zeros = Piece::new(0, length, None);
+            range.pieces.push(self.piece(at, zeros).await?);
             at += length;
         }
         if range.bytes > 0 {
@@ -230,28 +225,28 @@ impl Writer<'_> {
     }
 
     /// Writes a piece with its overlays at `offset` of the disk and returns its hash.
-    async fn piece(&mut self, offset: u64, hashed: Hashed) -> Result<String> {
-        let Hashed { piece, hash } = self.overlay(offset, hashed);
-        if self.is_there(offset, piece.length, &hash).await? {
+    async fn piece(&mut self, offset: u64, piece: Piece) -> Result<String> {
+        let piece = self.overlay(offset, piece);
+        if self.is_there(offset, piece.length, &piece.hash).await? {
             self.written.resumed_bytes += piece.length;
-        } else if let Some(data) = piece.data {
-            self.data(offset, &data).await?;
+        } else if let Some(data) = &piece.data {
+            self.data(offset, data).await?;
         } else {
             self.zero(offset, piece.length).await?;
         }
         self.progress.done_bytes += piece.length;
         (self.options.progress)(self.progress);
-        Ok(hash)
+        Ok(piece.hash)
     }
 
-    fn overlay(&mut self, offset: u64, hashed: Hashed) -> Hashed {
-        let length = usize::try_from(hashed.piece.length).unwrap_or(usize::MAX);
+    fn overlay(&mut self, offset: u64, piece: Piece) -> Piece {
+        let length = usize::try_from(piece.length).unwrap_or(usize::MAX);
         let mut changed: Option<Vec<u8>> = None;
         for overlay in self.overlays {
             let Some((to, from)) = shared(offset, length, overlay) else {
                 continue;
             };
-            let base = || match &hashed.piece.data {
+            let base = || match &piece.data {
                 Some(data) => data.to_vec(),
                 None => vec![0; length],
             };
@@ -262,11 +257,8 @@ impl Writer<'_> {
             }
         }
         match changed {
-            None => hashed,
-            Some(buffer) => Hashed::new(Piece {
-                data: Some(Bytes::from(buffer)).filter(|bytes| !is_zero(bytes)),
-                ..hashed.piece
-            }),
+            None => piece,
+            Some(buffer) => Piece::new(piece.offset, piece.length, Some(buffer.into())),
         }
     }
 
@@ -376,21 +368,17 @@ impl Writer<'_> {
 }
 
 /// A disk takes whole blocks.
-fn padded(hashed: Hashed, block: u64) -> Hashed {
-    let length = hashed.piece.length.next_multiple_of(block);
-    if length == hashed.piece.length {
-        return hashed;
+fn padded(piece: Piece, block: u64) -> Piece {
+    let length = piece.length.next_multiple_of(block);
+    if length == piece.length {
+        return piece;
     }
-    let data = hashed.piece.data.map(|data| {
+    let data = piece.data.map(|data| {
         let mut data = data.to_vec();
         data.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
         Bytes::from(data)
     });
-    Hashed::new(Piece {
-        length,
-        data,
-        ..hashed.piece
-    })
+    Piece::new(piece.offset, length, data)
 }
 
 /// Where an overlay and a piece meet: the place in the piece, the part of the overlay.

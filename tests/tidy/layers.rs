@@ -33,6 +33,7 @@ const LAYERS: &[Layer] = &[
     layer("secret", 0),
     layer("clock", 0),
     layer("backoff", 0),
+    layer("buffer", 0),
     layer("config", 0),
     layer("suggest", 0),
     layer("iscsi/proto", 1),

@@ -11,6 +11,7 @@ mod stream;
 pub use store::{Stored, store};
 pub use stream::{Compression, decompressed};
 
+use crate::buffer::{Buffer, Pool};
 use crate::error::{Error, Kind, Result};
 use bytes::Bytes;
 use qcow2::Qcow2;
@@ -21,7 +22,14 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes that are read, hashed and sent as one.
-pub const PIECE_BYTES: u64 = 4 << 20;
+pub const PIECE_BYTES: u64 = PIECE as u64;
+const PIECE: usize = 4 << 20;
+
+/// What is kept is what one image on its way to one disk takes.
+static BUFFERS: Pool = Pool::new(PIECE, 6);
+
+/// Bytes that are read before they are hashed: both in the cache of one processor.
+const PART_BYTES: usize = 128 << 10;
 
 /// Largest disk that an image may claim: 64 TiB.
 const MAX_VIRTUAL_BYTES: u64 = 64 << 40;
@@ -58,6 +66,41 @@ pub struct Piece {
     pub length: u64,
     /// What it holds; `None` where all is zero.
     pub data: Option<Bytes>,
+    /// BLAKE3 of the bytes in hex; empty where all is zero.
+    pub hash: String,
+}
+
+impl Piece {
+    /// A piece that holds `data`, or zeros.
+    #[must_use]
+    pub fn new(offset: u64, length: u64, data: Option<Bytes>) -> Self {
+        let data = data.filter(|bytes| !is_zero(bytes));
+        let hash = data.as_deref().map(piece_hash).unwrap_or_default();
+        Self {
+            offset,
+            length,
+            data,
+            hash,
+        }
+    }
+
+    /// A piece that was read, and its hash unless all is zero.
+    fn read(offset: u64, buffer: Buffer, hash: Option<blake3::Hash>) -> Self {
+        Self {
+            offset,
+            length: u64::try_from(buffer.len()).unwrap_or(u64::MAX),
+            data: hash.is_some().then(|| buffer.freeze()),
+            hash: hash
+                .map(|hash| hash.to_hex().to_string())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// The hash of a piece with data.
+#[must_use]
+pub fn piece_hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
 }
 
 /// A range of the disk.
@@ -227,23 +270,32 @@ impl ImageSource {
     }
 
     fn piece_at(&self, offset: u64, length: u64) -> Result<Piece> {
-        let mut data = None;
         let mut at = 0;
         while at < length {
             let extent = self.extent_at(offset + at, length - at)?;
             if extent.data {
-                let mut buffer = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-                self.read_at(offset, &mut buffer)?;
-                data = Some(Bytes::from(buffer)).filter(|bytes| !is_zero(bytes));
-                break;
+                let (mut buffer, mut place) = (BUFFERS.take(length), offset);
+                let hash = read_hashed(&mut buffer, self.part_bytes(), |part| {
+                    self.read_at(place, part)?;
+                    place += u64::try_from(part.len()).unwrap_or(u64::MAX);
+                    Ok(part.len())
+                })?;
+                return Ok(Piece::read(offset, buffer, hash));
             }
             at += extent.length;
         }
-        Ok(Piece {
-            offset,
-            length,
-            data,
-        })
+        Ok(Piece::new(offset, length, None))
+    }
+
+    /// What is best read at a time: a compressed cluster is unpacked whole.
+    fn part_bytes(&self) -> usize {
+        match &self.content {
+            Content::Qcow2(image) => {
+                let cluster = usize::try_from(image.cluster_bytes()).unwrap_or(usize::MAX);
+                PART_BYTES.max(cluster)
+            }
+            Content::Raw(_) | Content::Stream => PART_BYTES,
+        }
     }
 
     /// The extent that begins at `offset`, at most `left` long. What cannot be told apart counts
@@ -307,19 +359,16 @@ impl Pieces<'_> {
             }
             return self.image.piece_at(self.offset, length).map(Some);
         };
-        let mut buffer = vec![0; usize::try_from(PIECE_BYTES).unwrap_or(usize::MAX)];
-        let count = fill(stream, &mut buffer).map_err(|e| self.image.damaged(self.offset, &e))?;
-        buffer.truncate(count);
+        let mut buffer = BUFFERS.take(PIECE_BYTES);
+        let hash = read_hashed(&mut buffer, PART_BYTES, |part| {
+            fill(stream, part).map_err(|e| self.image.damaged(self.offset, &e))
+        })?;
         if self.offset > MAX_VIRTUAL_BYTES {
             let message = "the image decompresses to more than 64 TiB";
             return Err(self.image.named(Error::new(Kind::Limit, message)));
         }
-        let piece = Piece {
-            offset: self.offset,
-            length: u64::try_from(count).unwrap_or(u64::MAX),
-            data: Some(Bytes::from(buffer)).filter(|bytes| !is_zero(bytes)),
-        };
-        Ok(Some(piece).filter(|_| count > 0))
+        let piece = Piece::read(self.offset, buffer, hash);
+        Ok(Some(piece).filter(|piece| piece.length > 0))
     }
 }
 
@@ -337,6 +386,39 @@ impl Iterator for Pieces<'_> {
         }
         piece.transpose()
     }
+}
+
+/// Fills the buffer part by part, each hashed while it is still in the processor's cache; a part
+/// that stays short is the last one. `None` if all is zero.
+fn read_hashed(
+    buffer: &mut Buffer,
+    part_bytes: usize,
+    mut read: impl FnMut(&mut [u8]) -> Result<usize>,
+) -> Result<Option<blake3::Hash>> {
+    let mut hasher: Option<blake3::Hasher> = None;
+    let mut done = 0;
+    while done < buffer.len() {
+        let end = buffer.len().min(done + part_bytes);
+        let wanted = end - done;
+        let count = read(buffer.get_mut(done..end).unwrap_or_default())?;
+        let before = done;
+        done += count;
+        let part = buffer.get(before..done).unwrap_or_default();
+        match &mut hasher {
+            Some(hasher) => drop(hasher.update(part)),
+            None if is_zero(part) => {}
+            // The zeros before it count too.
+            None => {
+                let mut first = blake3::Hasher::new();
+                first.update(buffer.get(..done).unwrap_or_default());
+                hasher = Some(first);
+            }
+        }
+        if count < wanted {
+            buffer.truncate(done);
+        }
+    }
+    Ok(hasher.map(|hasher| hasher.finalize()))
 }
 
 /// Whether all bytes are zero; as fast as memory.

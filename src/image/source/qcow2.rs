@@ -74,7 +74,7 @@ impl Qcow2 {
         self.virtual_bytes
     }
 
-    fn cluster_bytes(&self) -> u64 {
+    pub(super) fn cluster_bytes(&self) -> u64 {
         1 << self.cluster_bits
     }
 

@@ -4,6 +4,7 @@ use super::metadata::{self, Metadata};
 use super::segments::{Plan, new_upload};
 use super::written::stream_iso;
 use super::{Doing, ObjectPath, SERVICE, Swift};
+use crate::buffer::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::http;
 use crate::image::iso::Iso;
@@ -21,7 +22,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Bytes of a file read, hashed and sent together; two or three such chunks are in memory.
-pub(super) const CHUNK: u64 = 1 << 20;
+pub(super) const CHUNK: u64 = CHUNK_BYTES as u64;
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// What is kept is what the segments of one object take.
+static BUFFERS: Pool = Pool::new(CHUNK_BYTES, 12);
 
 /// What is uploaded.
 #[derive(Debug, Clone)]
@@ -433,21 +438,17 @@ impl Reading {
             Source::Open(file) => file,
         };
         let wanted = self.left.min(CHUNK);
-        let mut chunk = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-        Read::by_ref(&mut file)
-            .take(wanted)
-            .read_to_end(&mut chunk)?;
-        let got = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        if got < wanted {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the file became shorter while it was uploaded",
-            ));
-        }
-        self.left -= got;
+        let mut chunk = BUFFERS.take(wanted);
+        file.read_exact(&mut chunk).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::new(e.kind(), "the file became shorter while it was uploaded")
+            }
+            _ => e,
+        })?;
+        self.left -= wanted;
         self.md5.update(&chunk);
         self.source = Source::Open(file);
-        Ok((self, chunk.into()))
+        Ok((self, chunk.freeze()))
     }
 }
 
