@@ -40,6 +40,18 @@ pub(super) struct Cli {
     /// iLO of the nodes of a site that is started, e.g. ilo6 or lab-2:ilo4-rest [default: one each]
     #[arg(long, global = true, value_name = "ILO")]
     pub(super) lab_ilo: Vec<String>,
+    /// A `flowrun serve` that runs the flow and is asked, e.g. https://deploy.example:6385
+    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["config", "lab", "lab_dir"])]
+    pub(super) server: Option<String>,
+    /// The authority that signed the server's certificate, PEM [default: the system's]
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// The operator's token for the server
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub(super) token_file: Option<PathBuf>,
+    /// A client certificate for the server, PEM, its key in the same file
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub(super) client_cert: Option<PathBuf>,
     /// Print events and results as JSON, one a line
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -56,6 +68,9 @@ pub(super) enum Command {
     Run(Run),
     /// Call one primitive and print its result as JSON
     Call(CallArgs),
+    /// Run flows for operators elsewhere: HTTP API, callbacks, and every run that is open
+    #[command(after_help = SERVE_EXAMPLES, args_conflicts_with_subcommands = true)]
+    Serve(Serve),
     /// Continue a run whose process died or stopped
     Resume {
         /// Id of the run, or its beginning
@@ -132,6 +147,32 @@ pub(super) struct Run {
     /// Field of the node, for this run
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub(super) set: Vec<String>,
+}
+
+const SERVE_EXAMPLES: &str = "\
+The daemon listens where [api] says, resumes every run that is open, and takes runs by its API
+(GET /openapi.json describes it). SIGTERM stops it: its runs stay resumable, and the next one
+resumes them. Beyond loopback it wants TLS, and a token or a client CA.
+
+Examples:
+  flowrun serve token                  makes an operator's token and its line for [api]
+  flowrun serve
+  flowrun serve --listen 127.0.0.1:6385
+  flowrun ilo_vmedia_iscsi --node dl380-7 --server https://deploy.example:6385 --token-file token";
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where to listen, in place of [api] listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) listen: Option<std::net::SocketAddr>,
+    #[command(subcommand)]
+    pub(super) command: Option<ServeCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServeCommand {
+    /// Make an operator's token: it is printed once, and what the server needs is its hash
+    Token,
 }
 
 #[derive(Debug, Args)]
@@ -239,14 +280,23 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 13] = [
-    "run", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks", "node", "help",
-    "types", "lab",
+const COMMANDS: [&str; 14] = [
+    "run", "serve", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks", "node",
+    "help", "types", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.
 pub(super) fn with_run(mut args: Vec<OsString>) -> Vec<OsString> {
-    const WITH_VALUE: [&str; 4] = ["--config", "--lab-dir", "--lab-fault", "--lab-ilo"];
+    const WITH_VALUE: [&str; 8] = [
+        "--config",
+        "--lab-dir",
+        "--lab-fault",
+        "--lab-ilo",
+        "--server",
+        "--ca-file",
+        "--token-file",
+        "--client-cert",
+    ];
     let mut at = 1;
     while let Some(word) = args.get(at).and_then(|arg| arg.to_str()) {
         if WITH_VALUE.contains(&word) {

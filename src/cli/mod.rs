@@ -13,11 +13,15 @@ mod lab;
 mod node;
 mod output;
 mod quirks;
+mod remote;
 mod render;
 mod report;
+mod serve;
 mod site;
 mod start;
 mod words;
+
+pub(crate) use start::find_flow;
 
 use crate::cli::output::out;
 use crate::error::{Error, Kind};
@@ -66,7 +70,7 @@ impl From<Exit> for ExitCode {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse_from(args::with_run(std::env::args_os().collect()));
-    start_tracing(cli.verbose);
+    start_tracing(cli.verbose, matches!(cli.command, Command::Serve(_)));
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -94,8 +98,12 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Error> {
+    if cli.server.is_some() {
+        return remote::dispatch(&cli).await;
+    }
     match &cli.command {
         Command::Run(run) => start::run(&cli, run).await,
+        Command::Serve(args) => serve::serve(&cli, args).await,
         Command::Call(call) => call::call(&cli, call).await,
         Command::Resume { run } => start::resume(&cli, run, false).await,
         Command::Cancel { run } => start::cancel(&cli, run).await,
@@ -111,10 +119,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
     }
 }
 
-/// Diagnostics go to stderr; the run's own story is told by its events.
-fn start_tracing(verbose: u8) {
+/// Diagnostics go to stderr; the run's own story is told by its events. Nobody watches a daemon's,
+/// so it says more.
+fn start_tracing(verbose: u8, daemon: bool) {
     use tracing_subscriber::filter::LevelFilter;
-    let level = match verbose {
+    let level = match verbose + 2 * u8::from(daemon) {
         0 => LevelFilter::ERROR,
         1 => LevelFilter::WARN,
         2 => LevelFilter::INFO,

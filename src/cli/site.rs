@@ -2,6 +2,7 @@
 
 use super::args::Cli;
 use super::format;
+use crate::api::Api;
 use crate::config::{Config, SecretSource, SwiftSection};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -74,6 +75,12 @@ impl Ground {
             site,
             lab,
         })
+    }
+
+    /// What HTTP routes work on.
+    pub(super) fn api(&self) -> Result<Api> {
+        let runtime = LuaRuntime::new(self.registry.clone());
+        Api::new(&self.config, &self.engine, runtime)
     }
 
     /// Says what is not secure in the connection to a node's iLO.

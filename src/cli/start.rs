@@ -26,7 +26,7 @@ pub(super) async fn run(cli: &Cli, args: &Run) -> Result<Exit> {
     })?;
     announce(cli, &ground, &bundle, &entry, &args.node, &params)?;
     let listener = listen(&ground)?;
-    let story = follow::Story::begin(cli, &ground, args.node.len());
+    let story = follow::Story::begin(cli, ground.engine.events().subscribe(), args.node.len());
     let mut started = Vec::new();
     let mut refused = None;
     for name in &args.node {
@@ -69,7 +69,7 @@ fn prepare(
 }
 
 fn listen(ground: &Ground) -> Result<Listener> {
-    let listener = listener::listen(&ground.config, ground.engine.journal())?;
+    let listener = listener::listen(&ground.config, &ground.api()?)?;
     if listener.is_waiting() {
         eprintln!(
             "the address of [api] listen is taken: callbacks go to whoever holds it, which should \
@@ -91,17 +91,23 @@ fn announce(
     if cli.json {
         return Ok(());
     }
-    eprintln!(
-        "flow {entry} ({})",
-        bundle.hash.get(..12).unwrap_or_default()
-    );
+    say_flow(entry, &bundle.hash);
     for name in nodes {
         let view = ground.config.node(name)?.view(name);
-        for what in ground.runtime.destroys(bundle, entry, &view, params)? {
-            eprintln!("{name}: destroys {what}");
-        }
+        let destroys = ground.runtime.destroys(bundle, entry, &view, params)?;
+        say_destroys(name, &destroys);
     }
     Ok(())
+}
+
+pub(super) fn say_flow(entry: &str, hash: &str) {
+    eprintln!("flow {entry} ({})", hash.get(..12).unwrap_or_default());
+}
+
+pub(super) fn say_destroys(node: &str, destroys: &[String]) {
+    for what in destroys {
+        eprintln!("{node}: destroys {what}");
+    }
 }
 
 /// Follows runs to their end, prints what they say of themselves, and answers the worst exit.
@@ -127,7 +133,7 @@ pub(super) async fn resume(cli: &Cli, prefix: &str, cancel: bool) -> Result<Exit
     let record = Journal::open(&state_dir(cli)?)?.find_run(prefix).await?;
     let ground = Ground::open(cli, std::slice::from_ref(&record.node), &[]).await?;
     let listener = listen(&ground)?;
-    let story = follow::Story::begin(cli, &ground, 1);
+    let story = follow::Story::begin(cli, ground.engine.events().subscribe(), 1);
     let started = ground.engine.resume(record, cancel).await?;
     let exit = finish(cli, &ground, story, vec![started]).await?;
     drop(listener);
@@ -162,7 +168,7 @@ fn goes_on(record: &RunRecord) -> bool {
     record.status == Running && engine::is_alive(&record.owner, record.alive_ms)
 }
 
-fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
+pub(super) fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
     given
         .iter()
         .map(|pair| {
@@ -176,7 +182,7 @@ fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
 }
 
 /// A `.lua` file, or a name: the flow folders first, then what is built in.
-pub(super) fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle>, String)> {
+pub(crate) fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle>, String)> {
     let is_path = Path::new(wanted).extension().is_some_and(|e| e == "lua");
     let on_disk = if is_path {
         Some(PathBuf::from(wanted)).filter(|path| path.is_file())

@@ -10,6 +10,7 @@ mod canonical;
 mod derive;
 mod event;
 mod live;
+mod meter;
 mod owner;
 mod primitive;
 mod run;
@@ -18,7 +19,8 @@ mod watch;
 pub use bundle::{add_quirks, collect as collect_bundle, is_quirk, seal as seal_bundle};
 pub use event::{Event, Events, What};
 pub use live::{Handle, LiveRef, LiveValue};
-pub use owner::{LEASE, is_alive, this_process};
+pub use meter::{BOUNDS, Latency, Meter};
+pub use owner::{LEASE, is_alive, status_of, this_process};
 pub use primitive::{Call, Class, Primitive, Primitives, Probe, Reply};
 pub use run::{CallRequest, Run, cancelled, step_of};
 pub use watch::Watch;
@@ -298,17 +300,24 @@ impl Engine {
         drop(heart);
         let (status, error, result) = verdict(&run, outcome);
         let shown = (status.is_final()).then(|| result.clone());
+        let seconds = began.elapsed().as_secs_f64();
+        let finished = |error: &Option<Error>| {
+            run.event(What::RunFinished {
+                status,
+                seconds,
+                error: error.clone(),
+                result: result.clone(),
+            })
+        };
+        // One transaction: who follows the run must not see it ended without a word.
+        let last = finished(&error);
+        let last = (last.what.name(), last.text());
         let written = self
             .journal
-            .end_run(&run.id, run.fence, status, error.clone(), shown)
+            .end_run(&run.id, run.fence, status, error.clone(), shown, last)
             .await;
         let error = error.or_else(|| written.err());
-        run.tell(What::RunFinished {
-            status,
-            seconds: began.elapsed().as_secs_f64(),
-            error: error.clone(),
-            result: result.clone(),
-        });
+        self.events.send(finished(&error));
         self.held().remove(&run.id);
         RunEnd {
             id: run.id.clone(),
