@@ -11,4 +11,5 @@ mod node;
 mod objectstore;
 mod openstack;
 mod quirks;
+mod reload;
 mod support;
