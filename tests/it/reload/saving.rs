@@ -155,11 +155,14 @@ async fn files_that_belong_together_come_together() {
         .values()
         .any(|text| text.contains("id = 'q'"));
     assert!(has_quirk, "what is built in has the site's quirks");
-    flows.write("power.lua", "local power = require 'stock:power' return { on = power.on, off = power.off, reboot = power.off }");
+    let text = "local power = require 'stock:power'
+        power.reboot = power.off
+        return power";
+    flows.write("power.lua", text);
     until_text(
         &catalogue,
-        "a module in place of the library's",
-        "reboot = power.off",
+        "a module of the library's name",
+        "power.reboot = power.off",
     )
     .await;
 }
