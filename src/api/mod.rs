@@ -14,6 +14,7 @@ pub mod wire;
 
 pub use access::make_token;
 
+use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::engine::{Engine, Started};
 use crate::error::{Error, Kind, Result};
@@ -48,6 +49,8 @@ pub struct Api {
     config: Arc<Config>,
     engine: Engine,
     runtime: Arc<LuaRuntime>,
+    /// Absent where only callbacks are taken.
+    catalogue: Option<Arc<Catalogue>>,
     access: Arc<Access>,
     bad_callbacks: Arc<Attempts>,
     /// The runs of this process.
@@ -67,10 +70,23 @@ impl Api {
             config: Arc::new(config.clone()),
             engine: engine.clone(),
             runtime: Arc::new(runtime),
+            catalogue: None,
             bad_callbacks: Arc::default(),
             tracker: TaskTracker::new(),
             stopping: CancellationToken::new(),
         })
+    }
+
+    /// With the flows that operators may start.
+    #[must_use]
+    pub fn with_flows(mut self, catalogue: Catalogue) -> Self {
+        self.catalogue = Some(Arc::new(catalogue));
+        self
+    }
+
+    fn flows(&self) -> Result<&Catalogue> {
+        let none = || Error::new(Kind::Internal, "the flows are not followed");
+        self.catalogue.as_deref().ok_or_else(none)
     }
 
     /// Keeps a run until it has ended or stopped.

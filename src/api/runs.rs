@@ -1,8 +1,8 @@
 //! `/v1/runs`: starting, looking, cancelling, resuming.
 
+use super::Api;
 use super::failure::{Answer, Failure};
 use super::wire::{NewRuns, RefusedRun, RunDetail, RunList, RunView, StartedRun, StartedRuns};
-use super::{Api, flows};
 use crate::config::Node;
 use crate::engine::{NewScript, Script, is_alive};
 use crate::error::{Error, Kind, Result};
@@ -194,8 +194,8 @@ impl Plan {
         let api = api.clone();
         let params = texts(&wanted.params)?;
         let planned = tokio::task::spawn_blocking(move || {
-            let (bundle, entry) = flows::load(&api.config, &wanted.flow)?;
-            let info = api.runtime.inspect(&bundle, &entry)?;
+            let flow = api.flows()?.flow(&wanted.flow)?;
+            let (bundle, entry, info) = (flow.version, flow.entry, flow.info);
             let action = info.action(wanted.action.as_deref())?;
             let params = info.params(&params)?;
             let destroys = |view: &Value| api.runtime.destroys(&bundle, &entry, view, &params);
@@ -221,6 +221,9 @@ impl Plan {
 
 /// The nodes that are meant, each once, with their views.
 fn nodes(api: &Api, wanted: &NewRuns) -> Answer<Vec<(String, Value)>> {
+    if wanted.node.is_some() && !wanted.nodes.is_empty() {
+        return Err(invalid("`node` or `nodes`, not both"));
+    }
     let mut names: Vec<_> = wanted.node.iter().chain(&wanted.nodes).cloned().collect();
     let given = names.len();
     names.sort();

@@ -5,6 +5,7 @@
 
 mod args;
 mod call;
+mod flows;
 mod follow;
 mod format;
 mod images;
@@ -20,8 +21,6 @@ mod serve;
 mod site;
 mod start;
 mod words;
-
-pub(crate) use start::find_flow;
 
 use crate::cli::output::out;
 use crate::error::{Error, Kind};
@@ -112,6 +111,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Logs { run } => inspect::logs(&cli, run).await,
         Command::Images => images::images(&cli),
         Command::Quirks { node, flow } => quirks::quirks(&cli, node, flow).await,
+        Command::Flows { command } => flows::flows(&cli, command.as_ref()).await,
         Command::Node { command } => node::node(&cli, command).await,
         Command::Help { topic } => inspect::help(topic.as_deref()),
         Command::Types { dir } => inspect::types(dir),

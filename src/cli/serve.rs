@@ -4,10 +4,12 @@ use super::args::{Cli, Serve, ServeCommand};
 use super::site::Ground;
 use super::{Exit, format};
 use crate::api::{self, Api, listener};
+use crate::catalogue::{Catalogue, Times};
 use crate::cli::output::out;
 use crate::engine::is_alive;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{RunRecord, RunStatus};
+use crate::lua::LuaRuntime;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -28,7 +30,11 @@ pub(super) async fn serve(cli: &Cli, args: &Serve) -> Result<Exit> {
         Error::new(Kind::Invalid, "there is no address to listen on")
             .hint("[api] listen = \"0.0.0.0:6385\", or --listen")
     })?;
-    let api = ground.api()?;
+    let runtime = LuaRuntime::new(ground.registry.clone());
+    let journal = ground.engine.journal().clone();
+    let site = &ground.config.site;
+    let flows = Catalogue::open(site, Times::default(), runtime, journal).await?;
+    let api = ground.api()?.with_flows(flows);
     // Listening comes first: a ramdisk may call for a run that is resumed just then, and what it
     // says is kept in the journal.
     let server = listener::listen_for_all(&ground.config, &api, address)?;

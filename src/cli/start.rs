@@ -182,7 +182,7 @@ pub(super) fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
 }
 
 /// A `.lua` file, or a name: the flow folders first, then what is built in.
-pub(crate) fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle>, String)> {
+pub(super) fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle>, String)> {
     let is_path = Path::new(wanted).extension().is_some_and(|e| e == "lua");
     let on_disk = if is_path {
         Some(PathBuf::from(wanted)).filter(|path| path.is_file())
@@ -205,7 +205,7 @@ pub(crate) fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle
     if stock.contains_key(&entry) {
         let mut files = stdlib::modules();
         files.extend(stock);
-        engine::add_quirks(folders, &mut files)?;
+        engine::add_quirks(&engine::read_folders(folders)?, &mut files);
         return Ok((Arc::new(engine::seal_bundle(files)), entry));
     }
     let known: Vec<&str> = stock.keys().map(String::as_str).collect();

@@ -51,19 +51,6 @@ impl Journal {
         .await
     }
 
-    /// The runs that have not ended, oldest first.
-    ///
-    /// # Errors
-    /// Only the database's.
-    pub async fn open_runs(&self) -> Result<Vec<RunRecord>> {
-        self.exec(|db| {
-            db.prepare(&format!("{RUN} WHERE {OPEN} ORDER BY created_ms, id"))?
-                .query_map([], run_of_row)?
-                .collect()
-        })
-        .await
-    }
-
     /// The run of this id.
     ///
     /// # Errors

@@ -466,7 +466,7 @@ fn insert_entry(db: &Connection, run: &str, fence: u64, e: &Entry) -> rusqlite::
     Ok(written > 0)
 }
 
-fn save_bundle(db: &Connection, bundle: &Bundle) -> rusqlite::Result<()> {
+pub(super) fn save_bundle(db: &Connection, bundle: &Bundle) -> rusqlite::Result<()> {
     for (path, text) in &bundle.files {
         let hash = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
         db.execute(
@@ -514,7 +514,7 @@ fn fenced(id: &str) -> Error {
         .hint("another process took it over; `flowrun show` tells which")
 }
 
-fn json(text: &str) -> Value {
+pub(super) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or(Value::Null)
 }
 

@@ -12,6 +12,7 @@ mod host;
 mod pattern;
 pub mod spec;
 pub mod stdlib;
+mod survey;
 mod value;
 mod vm;
 

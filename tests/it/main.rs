@@ -11,5 +11,6 @@ mod node;
 mod objectstore;
 mod openstack;
 mod quirks;
+mod reload;
 mod serve;
 mod support;

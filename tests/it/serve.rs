@@ -283,11 +283,12 @@ async fn what_cannot_be_done_is_refused_by_kind() {
     let (invalid, missing) = (("invalid", 400), ("not_found", 404));
     for (wanted, (kind, status)) in [
         (json!({}), invalid),
+        (json!({ "nodes": ["lab-1", "lab-1"] }), invalid),
         (json!({ "node": "lab-1", "nodes": ["lab-1"] }), invalid),
         (json!({ "node": "lab-1", "typo": 1 }), invalid),
         (
             json!({ "node": "lab-1", "flow": "../flows/waiting" }),
-            invalid,
+            missing,
         ),
         (json!({ "node": "lab-7" }), missing),
         (json!({ "node": "lab-1", "flow": "waitin" }), missing),
@@ -319,5 +320,61 @@ async fn what_cannot_be_done_is_refused_by_kind() {
     ] {
         let answer = daemon.request(method, path).send().await.unwrap();
         json_of(answer, status).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_follows_its_flows() {
+    let lab = LabUp::start(2, &[]);
+    let mut daemon = Daemon::over(&lab);
+    let old = daemon.start_on("waiting", "lab-2").await;
+    daemon.until_entry(&old, "wait/sleep").await;
+    let flow = lab.path("daemon/flows/waiting.lua");
+    let source = std::fs::read_to_string(&flow).unwrap();
+    let before = listed(&daemon, |_| true).await;
+    std::fs::write(
+        &flow,
+        source
+            .replace("20m", "1ms")
+            .replace("\"waited\"", "\"edited\""),
+    )
+    .unwrap();
+    let after = listed(&daemon, |flows| version(flows) != version(&before)).await;
+    let run = daemon.start("waiting").await;
+    let detail = daemon.until(&run, "done").await;
+    assert_eq!(detail["run"]["result"], "edited");
+    assert_eq!(detail["run"]["bundle"], *version(&after));
+    assert_eq!(after["open_runs"][0]["run"], *old);
+    assert_eq!(after["open_runs"][0]["newest"], false);
+
+    std::fs::write(&flow, source.replace("return flow", "retrun flow")).unwrap();
+    let broken = listed(&daemon, |flows| !flows["broken"].is_null()).await;
+    let at = broken["broken"]["faults"][0]["at"].as_str().unwrap();
+    assert!(at.ends_with("waiting.lua:2"), "{at}");
+    let run = daemon.start("waiting").await;
+    assert_eq!(daemon.until(&run, "done").await["run"]["result"], "edited");
+
+    // Also over a crash: the old run keeps its version, new ones the last good one.
+    daemon.kill();
+    daemon.start_again();
+    let run = daemon.start("waiting").await;
+    assert_eq!(daemon.until(&run, "done").await["run"]["result"], "edited");
+    let detail = daemon.until(&old, "running").await;
+    assert_eq!(detail["run"]["bundle"], *version(&before));
+}
+
+fn version(flows: &Value) -> &Value {
+    let flows = flows["flows"].as_array().unwrap();
+    &flows.iter().find(|flow| flow["name"] == "waiting").unwrap()["version"]
+}
+
+/// `GET /v1/flows`, once it is so.
+async fn listed(daemon: &Daemon, so: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let flows = daemon.get("/v1/flows").await;
+        if so(&flows) {
+            return flows;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
