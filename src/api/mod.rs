@@ -22,9 +22,10 @@ use crate::lua::LuaRuntime;
 use access::Access;
 use attempts::Attempts;
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -39,7 +40,7 @@ const MAX_CALLBACK_BYTES: usize = 64 << 10;
 /// Largest request of an operator: a thousand nodes with their names.
 const MAX_BODY_BYTES: usize = 1 << 20;
 /// How long a request may take until its answer begins, its body included.
-const REQUEST: Duration = Duration::from_secs(60);
+const REQUEST: Duration = Duration::from_secs(30);
 /// The description of the routes; a test compares them.
 const OPENAPI: &str = include_str!("openapi.json");
 
@@ -176,15 +177,21 @@ fn anybody() -> Router<Api> {
         .layer(DefaultBodyLimit::max(MAX_CALLBACK_BYTES))
 }
 
-/// A body that trickles in must not hold a connection for ever.
+/// A body that trickles in must not hold a connection for ever. One that was refused may be unread:
+/// then its connection ends, and who does not know that would lose its next request.
 async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let error = Error::new(Kind::Timeout, "the request took too long").retryable(true);
-            Failure::with(StatusCode::REQUEST_TIMEOUT, error).into_response()
-        }
+    let body = request.body().size_hint();
+    let has_body = body.exact() != Some(0);
+    let answer = tokio::time::timeout(REQUEST, next.run(request)).await;
+    let mut response = answer.unwrap_or_else(|_| {
+        let error = Error::new(Kind::Timeout, "the request took too long").retryable(true);
+        Failure::with(StatusCode::REQUEST_TIMEOUT, error).into_response()
+    });
+    if has_body && !response.status().is_success() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
+    response
 }
 
 fn nothing_here() -> Failure {

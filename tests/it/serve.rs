@@ -20,6 +20,7 @@ use flowrun::journal::Journal;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::process::Stdio;
 
 const STOCK: &str = "ilo_vmedia_iscsi";
 
@@ -194,7 +195,10 @@ async fn sigterm_leaves_runs_that_the_next_server_takes_up() {
     let lab = LabUp::start(2, &[]);
     let mut daemon = Daemon::over(&lab);
     let run = daemon.start("waiting").await;
-    daemon.until_entry(&run, "wait/sleep").await;
+    let other = daemon.start_on("waiting", "lab-2").await;
+    for run in [&run, &other] {
+        daemon.until_entry(run, "wait/sleep").await;
+    }
     let mut stream = daemon.request(Method::GET, &format!("/v1/runs/{run}/events"));
     stream = stream.timeout(std::time::Duration::from_secs(300));
     let stream = stream.send().await.unwrap();
@@ -205,7 +209,7 @@ async fn sigterm_leaves_runs_that_the_next_server_takes_up() {
 
     daemon.start_again();
     assert!(
-        daemon.said().contains("; 1 runs resumed"),
+        daemon.said().contains("; 2 runs resumed"),
         "{}",
         daemon.said()
     );
@@ -377,4 +381,48 @@ async fn listed(daemon: &Daemon, so: impl Fn(&Value) -> bool) -> Value {
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+}
+
+/// A run of another process has its callback by way of the server, and is followed there.
+#[tokio::test]
+async fn a_server_helps_runs_in_the_foreground() {
+    let lab = LabUp::start(1, &[]);
+    let daemon = Daemon::over(&lab);
+    let mut local = flowrun(&[crate::flow::FLOW, "--node", "lab-1", "--lab-dir", lab.dir()]);
+    let local = local
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until_entry(&lab, "boot deploy ramdisk");
+    let runs = daemon.get("/v1/runs").await;
+    let run = runs["runs"][0]["id"].as_str().unwrap();
+    let stream = daemon.request(Method::GET, &format!("/v1/runs/{run}/events"));
+    let heard = stream.send().await.unwrap().text().await.unwrap();
+    let last = heard
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("data: "))
+        .unwrap();
+    let last: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(
+        (&last["event"], &last["status"]),
+        (&json!("run_finished"), &json!("done"))
+    );
+    let output = local.wait_with_output().unwrap();
+    told(
+        &output,
+        0,
+        &["the address of [api] listen is taken", "lab-1: done after"],
+    );
+
+    // From the middle: what came before is not told again.
+    let request = daemon.request(Method::GET, &format!("/v1/runs/{run}/events"));
+    let rest = request.header("Last-Event-ID", "5").send().await.unwrap();
+    let rest = rest.text().await.unwrap();
+    assert!(
+        rest.starts_with("event: ") && rest.contains("id: 6\n"),
+        "{rest}"
+    );
+    assert!(!rest.contains("id: 5\n"), "{rest}");
 }

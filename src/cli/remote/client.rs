@@ -8,9 +8,10 @@ use crate::http::{self, Trust};
 use crate::secret::Secret;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::ACCEPT;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,6 +38,9 @@ pub(super) fn path(parts: &[&str]) -> String {
 impl Client {
     pub(super) fn new(cli: &Cli) -> Result<Self> {
         let base = cli.server.clone().unwrap_or_default();
+        if cli.token_file.is_some() {
+            hides_tokens(&base)?;
+        }
         let (ca, token) = (cli.ca_file.as_deref(), cli.token_file.as_deref());
         let trust = ca.map(read).transpose()?.map_or(Trust::System, Trust::Ca);
         let token = token.map(|path| SecretSource::File(path.to_owned()).read());
@@ -112,6 +116,21 @@ impl Client {
     }
 }
 
+/// A token is worth every server: it travels encrypted, or not beyond this host.
+fn hides_tokens(base: &str) -> Result<()> {
+    let url = Url::parse(base)
+        .map_err(|e| Error::new(Kind::Invalid, format!("{base:?} is not an URL")).caused_by(&e))?;
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    if url.scheme() == "https" || here {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Invalid, "a token is not sent without TLS")
+        .target(base)
+        .hint("--server https://…"))
+}
+
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
@@ -119,4 +138,32 @@ fn read(path: &Path) -> Result<String> {
         }
         _ => Error::io(path, "read", &e),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_do_not_travel_in_the_clear() {
+        let fine = [
+            "https://deploy.example:6385",
+            "http://127.0.0.1:1",
+            "http://[::1]:1",
+        ];
+        assert!(fine.iter().all(|base| hides_tokens(base).is_ok()));
+        let bare = [
+            "http://deploy.example:6385",
+            "http://10.0.0.1",
+            "deploy.example",
+            "",
+        ];
+        assert!(bare.iter().all(|base| hides_tokens(base).is_err()));
+    }
+
+    #[test]
+    fn an_id_is_one_segment_of_a_path() {
+        assert_eq!(path(&["runs", "0a", "logs"]), "/v1/runs/0a/logs");
+        assert_eq!(path(&["runs", "../x?y"]), "/v1/runs/%2E%2E%2Fx%3Fy");
+    }
 }

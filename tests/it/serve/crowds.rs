@@ -84,6 +84,19 @@ async fn a_connection_that_is_kept_and_not_used_is_closed() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
+/// A body that never comes is answered, and its connection ends.
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let lab = LabUp::start(1, &[]);
+    let daemon = Daemon::over(&lab);
+    let mut stream = shake(&daemon, TcpStream::connect(address(&daemon)).await.unwrap()).await;
+    let head = "POST /v1/nodes/x/vendor_passthru/pass_deploy_info HTTP/1.1\r\nHost: x\r\n\
+        Content-Length: 100\r\n\r\n{\"key\"";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = answer_until_closed(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
 #[tokio::test]
 async fn there_are_no_more_connections_than_there_may_be() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
