@@ -13,3 +13,4 @@ mod openstack;
 mod quirks;
 mod reload;
 mod support;
+mod sweep;
