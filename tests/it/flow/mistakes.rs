@@ -20,8 +20,8 @@ fn mistakes_are_told_with_place_and_suggestion() {
         &stock
             .replace("\"fetch image\"", "\"look for the image\"")
             .replace(
-                "local function deploy(_, node, p)",
-                "local function deploy(_, node, p)\n  log.info(\"edited for %s\", node.name)",
+                "local function deploy(_, node, p, preserve_ephemeral)",
+                "local function deploy(_, node, p, preserve_ephemeral)\n  log.info(\"edited for %s\", node.name)",
             ),
     );
     told(
@@ -30,17 +30,13 @@ fn mistakes_are_told_with_place_and_suggestion() {
         &["ok look for the image", "edited for lab-1"],
     );
     write(&stock.replace(
-        "ilo.check_vmedia_license(node)",
-        "ilo.chek_vmedia_license(node)",
+        "power.off(node)\n    boot_mode",
+        "ilo.set_powr(node)\n    boot_mode",
     ));
     told(
         &deploy(&[]),
         1,
-        &[
-            "site_flow.lua:8",
-            "> ",
-            "did you mean ilo.check_vmedia_license?",
-        ],
+        &["site_flow.lua:33", "> ", "did you mean ilo.set_power?"],
     );
     write(&stock.replace(
         "{ timeout = p.callback_timeout }",
