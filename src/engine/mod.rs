@@ -300,6 +300,9 @@ impl Engine {
             () = run.stop.cancelled() => None,
             outcome = self.runtime.run(script, run.clone()) => Some(outcome),
         };
+        if resumed && outcome.is_some() {
+            close_left(&run).await;
+        }
         close_handles(&run).await;
         drop(heart);
         let (status, error, result) = verdict(&run, outcome);
@@ -388,6 +391,17 @@ async fn close_handles(run: &Run) {
         }
     });
     futures_util::future::join_all(closing).await;
+}
+
+/// Sessions of owners that died end with the run, even if it did not need what they were for.
+async fn close_left(run: &Arc<Run>) {
+    let closing = run.primitives.close_left(run.clone());
+    if tokio::time::timeout(LEASE, closing).await.is_err() {
+        tracing::warn!(
+            run = run.id,
+            "what an earlier owner left did not close in time"
+        );
+    }
 }
 
 fn verdict(run: &Run, outcome: Option<Outcome>) -> (RunStatus, Option<Error>, Value) {

@@ -383,6 +383,20 @@ impl Journal {
         .await
     }
 
+    /// The names of the sessions that the run's owners noted.
+    ///
+    /// # Errors
+    /// Only the database's.
+    pub async fn sessions(&self, id: &str) -> Result<Vec<String>> {
+        let run = id.to_owned();
+        self.exec(move |db| {
+            db.prepare("SELECT DISTINCT name FROM session WHERE run = ?")?
+                .query_map([run], |row| row.get(0))?
+                .collect()
+        })
+        .await
+    }
+
     /// Notes an open session, durably, and answers those that earlier owners of the run left.
     ///
     /// # Errors

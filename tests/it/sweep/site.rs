@@ -31,8 +31,9 @@ pub(super) enum Wanted {
 impl Wanted {
     pub(super) fn after(action: &str) -> Self {
         match action {
-            "deploy" | "rebuild" | "reboot" => Self::Up,
-            "tear_down" | "clean_up" | "prepare" => Self::Off,
+            // Nothing of `prepare` touches a server that is active.
+            "deploy" | "rebuild" | "reboot" | "prepare" => Self::Up,
+            "tear_down" | "clean_up" => Self::Off,
             _ => Self::Either,
         }
     }
