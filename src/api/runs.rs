@@ -6,7 +6,7 @@ use super::wire::{NewRuns, RefusedRun, RunDetail, RunList, RunView, StartedRun, 
 use crate::config::Node;
 use crate::engine::{NewScript, Script, is_alive};
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Bundle, LogLine, RunFilter, RunRecord, RunStatus};
+use crate::journal::{Bundle, LogLine, RunFilter, RunRecord, RunStatus, lay_over};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -140,7 +140,7 @@ pub(super) async fn start(
     body: Result<Bytes, BytesRejection>,
 ) -> Answer<(StatusCode, Json<StartedRuns>)> {
     let wanted: NewRuns = read(body)?;
-    let nodes = nodes(&api, &wanted)?;
+    let nodes = nodes(&api, &wanted).await?;
     let planned = Plan::make(&api, wanted, nodes).await?;
     let mut answer = StartedRuns {
         flow: planned.flow.clone(),
@@ -190,7 +190,7 @@ struct Plan {
 
 impl Plan {
     /// Loading a flow runs Lua, so it is done on a thread that may be kept.
-    async fn make(api: &Api, wanted: NewRuns, nodes: Vec<(String, Value)>) -> Answer<Self> {
+    async fn make(api: &Api, wanted: NewRuns, nodes: Vec<Chosen>) -> Answer<Self> {
         let api = api.clone();
         let params = texts(&wanted.params)?;
         let planned = tokio::task::spawn_blocking(move || {
@@ -198,10 +198,12 @@ impl Plan {
             let (bundle, entry, info) = (flow.version, flow.entry, flow.info);
             let action = info.action(wanted.action.as_deref())?;
             let params = info.params(&params)?;
-            let destroys = |view: &Value| api.runtime.destroys(&bundle, &entry, view, &params);
-            let nodes = nodes.into_iter().map(|(name, view)| {
-                let destroys = destroys(&view)?;
-                Ok((name, view, destroys))
+            let nodes = nodes.into_iter().map(|node| {
+                let known = &node.known;
+                let destroys = api
+                    .runtime
+                    .destroys(&bundle, &entry, &action, known, &params)?;
+                Ok((node.name, node.view, destroys))
             });
             Ok(Self {
                 flow: info.name,
@@ -219,8 +221,17 @@ impl Plan {
     }
 }
 
-/// The nodes that are meant, each once, with their views.
-fn nodes(api: &Api, wanted: &NewRuns) -> Answer<Vec<(String, Value)>> {
+/// A node that is meant.
+struct Chosen {
+    name: String,
+    /// As the inventory and the request have it.
+    view: Value,
+    /// With what runs learned of it.
+    known: Value,
+}
+
+/// The nodes that are meant, each once.
+async fn nodes(api: &Api, wanted: &NewRuns) -> Answer<Vec<Chosen>> {
     if wanted.node.is_some() && !wanted.nodes.is_empty() {
         return Err(invalid("`node` or `nodes`, not both"));
     }
@@ -237,15 +248,18 @@ fn nodes(api: &Api, wanted: &NewRuns) -> Answer<Vec<(String, Value)>> {
     if names.len() > MAX_NODES {
         return Err(invalid(format!("more than {MAX_NODES} nodes")));
     }
-    let view = |name: String| -> Result<(String, Value)> {
+    let mut chosen = Vec::new();
+    for name in names {
         let mut node = api.config.node(&name)?.clone();
         for (path, value) in &wanted.set {
             set(&mut node, path, value)?;
         }
         let view = node.view(&name);
-        Ok((name, view))
-    };
-    Ok(names.into_iter().map(view).collect::<Result<_>>()?)
+        let mut known = view.clone();
+        lay_over(&mut known, &api.engine.journal().learned(&name).await?);
+        chosen.push(Chosen { name, view, known });
+    }
+    Ok(chosen)
 }
 
 /// How a server drives its nodes is its configuration's word: a run must not send their passwords

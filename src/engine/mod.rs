@@ -173,26 +173,27 @@ impl Engine {
     pub async fn start(&self, new: NewScript) -> Result<Started> {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let owner = this_process();
+        let mut script = new.script;
         let row = NewRun {
             id: id.clone(),
             node: new.node.clone(),
             flow: new.flow.clone(),
-            action: new.script.action.clone(),
-            entry: new.script.entry.clone(),
-            params: new.script.params.clone(),
-            node_view: new.script.node.clone(),
+            action: script.action.clone(),
+            entry: script.entry.clone(),
+            params: script.params.clone(),
+            node_view: script.node.clone(),
             owner,
         };
         match self
             .journal
-            .create_run(row, (*new.script.bundle).clone())
+            .create_run(row, (*script.bundle).clone())
             .await?
         {
-            NodeLock::Taken => {}
+            NodeLock::Taken(view) => script.node = view,
             NodeLock::Held(holder) => return Err(node_held(&new.node, &holder)),
         }
         let run = self.own(id, new.node, 1, 0, Vec::new());
-        self.spawn(run, new.flow, new.script, false)
+        self.spawn(run, new.flow, script, false)
     }
 
     /// Continues a run whose owner died or stopped. With `cancel` it is unwound instead.
@@ -301,6 +302,9 @@ impl Engine {
             () = run.stop.cancelled() => None,
             outcome = self.runtime.run(script, run.clone()) => Some(outcome),
         };
+        if resumed && outcome.is_some() {
+            close_left(&run).await;
+        }
         close_handles(&run).await;
         drop(heart);
         let (status, error, result) = verdict(&run, outcome);
@@ -396,6 +400,17 @@ async fn close_handles(run: &Run) {
         }
     });
     futures_util::future::join_all(closing).await;
+}
+
+/// Sessions of owners that died end with the run, even if it did not need what they were for.
+async fn close_left(run: &Arc<Run>) {
+    let closing = run.primitives.close_left(run.clone());
+    if tokio::time::timeout(LEASE, closing).await.is_err() {
+        tracing::warn!(
+            run = run.id,
+            "what an earlier owner left did not close in time"
+        );
+    }
 }
 
 fn verdict(run: &Run, outcome: Option<Outcome>) -> (RunStatus, Option<Error>, Value) {

@@ -1,6 +1,7 @@
 //! What is asked of the journal: one method a question.
 
 use super::event::append;
+use super::learned;
 use super::record::{
     Bundle, Entry, EntryState, ExpectedCallback, NodeLock, NodeOwner, RunRecord, RunStatus,
     Takeover,
@@ -36,6 +37,8 @@ impl Journal {
                 return Ok(NodeLock::Held(owner));
             }
             save_bundle(db, &bundle)?;
+            let mut view = new.node_view;
+            learned::lay_over(&mut view, &learned::load(db, &new.node)?);
             let now = ms(clock::unix_ms());
             db.prepare_cached(
                 "INSERT INTO run (id, node, flow, action, entry, bundle, params, node_view, status,
@@ -49,7 +52,7 @@ impl Journal {
                 new.entry,
                 bundle.hash,
                 new.params.to_string(),
-                new.node_view.to_string(),
+                view.to_string(),
                 now,
                 new.owner,
                 now
@@ -58,7 +61,7 @@ impl Journal {
                 "INSERT OR REPLACE INTO node_lock (node, run, fence) VALUES (?,?,1)",
                 params![new.node, new.id],
             )?;
-            Ok(NodeLock::Taken)
+            Ok(NodeLock::Taken(view))
         })
         .await
     }
@@ -338,6 +341,20 @@ impl Journal {
         .await
     }
 
+    /// The names of the sessions that the run's owners noted.
+    ///
+    /// # Errors
+    /// Only the database's.
+    pub async fn sessions(&self, id: &str) -> Result<Vec<String>> {
+        let run = id.to_owned();
+        self.exec(move |db| {
+            db.prepare("SELECT DISTINCT name FROM session WHERE run = ?")?
+                .query_map([run], |row| row.get(0))?
+                .collect()
+        })
+        .await
+    }
+
     /// Notes an open session, durably, and answers those that earlier owners of the run left.
     ///
     /// # Errors
@@ -508,7 +525,7 @@ fn message(db: &Connection, run: &str, name: &str) -> rusqlite::Result<Option<St
         .optional()
 }
 
-fn fenced(id: &str) -> Error {
+pub(super) fn fenced(id: &str) -> Error {
     Error::new(Kind::Conflict, "this process no longer owns the run")
         .target(id)
         .hint("another process took it over; `flowrun show` tells which")
@@ -578,7 +595,7 @@ mod tests {
         let (run, bundle) = new_run("r1", "n");
         assert!(matches!(
             journal.create_run(run, bundle.clone()).await.unwrap(),
-            NodeLock::Taken
+            NodeLock::Taken(_)
         ));
         let (second, _) = new_run("r2", "n");
         let NodeLock::Held(owner) = journal
@@ -602,7 +619,7 @@ mod tests {
             .unwrap();
         assert!(matches!(
             journal.create_run(second, bundle).await.unwrap(),
-            NodeLock::Taken
+            NodeLock::Taken(_)
         ));
         assert_eq!(journal.bundle("h").await.unwrap().files.len(), 1);
     }

@@ -14,3 +14,4 @@ mod quirks;
 mod reload;
 mod serve;
 mod support;
+mod sweep;
