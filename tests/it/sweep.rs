@@ -1,6 +1,6 @@
 //! Sweeps over the actions of the stock flow: killed before and after each call and taken up again;
 //! cancelled before and after each call. `FLOWRUN_TEST_SWEEP=all` takes every call, or those of the
-//! action that it names; without it one of some is taken.
+//! action that it names; without it as many are taken as there are servers.
 //!
 //! A batch runs on as many servers as the lab has, each to a call of its own, which never returns.
 //! For the crash sweep that is in a process of its own, which then gets SIGKILL.
@@ -21,15 +21,15 @@ use hang::{Hang, Hanging, Point, Side};
 use serde::{Deserialize, Serialize};
 use site::{Ground, Wanted};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// Servers of a batch.
 const NODES: usize = 16;
-/// One point of so many is taken, unless all are wanted.
-const STRIDE: usize = 5;
+
+/// Where the process of a crash sweep finds what it is to do.
+const PLAN: &str = "FLOWRUN_TEST_SWEEP_PLAN";
 
 /// What the process of a crash sweep is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,8 +63,11 @@ async fn points(ground: &Ground, action: &str) -> Vec<Point> {
         nth.is_some_and(|nth| nth.is_ok_and(|nth| nth <= 2))
     };
     let all: Vec<_> = all.filter(seldom).collect();
-    let stride = if wanted().is_some() { 1 } else { STRIDE };
     // Odd, so that both sides come.
+    let stride = match wanted() {
+        Some(_) => 1,
+        None => all.len().div_ceil(NODES) | 1,
+    };
     let taken: Vec<_> = all.iter().step_by(stride).cloned().collect();
     eprintln!("{action}: {} of {} points", taken.len(), all.len());
     taken
@@ -127,35 +130,28 @@ async fn die_at(ground: &Ground, action: &str, points: &BTreeMap<String, Point>)
         action: action.to_owned(),
         points: points.clone(),
     };
-    let plan = serde_json::to_vec(&plan).unwrap();
+    let path = ground.config_path.with_file_name("plan.json");
+    std::fs::write(&path, serde_json::to_vec(&plan).unwrap()).unwrap();
     let dying = tokio::task::spawn_blocking(move || {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "sweep::the_process_that_dies",
-                "--exact",
-                "--ignored",
-                "--nocapture",
-            ])
-            .stdin(Stdio::piped())
+        Command::new(std::env::current_exe().unwrap())
+            .args(["sweep::the_process_that_dies", "--exact"])
+            .env(PLAN, path)
             .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(&plan).unwrap();
-        child.wait().unwrap()
+            .status()
+            .unwrap()
     });
     let status = dying.await.unwrap();
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     assert_eq!(signal, Some(9), "{status}");
 }
 
+/// Does what [`PLAN`] says, if [`die_at`] started it.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a process of the crash sweep, which tells it on standard input what to do"]
 async fn the_process_that_dies() {
-    let mut plan = String::new();
-    std::io::stdin().read_to_string(&mut plan).unwrap();
-    let Ok(plan) = serde_json::from_str::<Plan>(&plan) else {
+    let Some(path) = std::env::var_os(PLAN) else {
         return;
     };
+    let plan: Plan = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let ground = Ground::open(&plan.config);
     let hanging = Hanging::new(ground.registry(), &plan.points);
     let host = ground.host(Arc::new(hanging.clone()));
