@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// Where things are.
     pub site: SiteSection,
-    /// The callback listener.
+    /// The listener for callbacks, and of `flowrun serve`.
     pub api: ApiSection,
     /// OpenStack's Keystone, and through it the other services.
     pub keystone: Option<KeystoneSection>,
@@ -75,6 +75,19 @@ pub struct SiteSection {
     pub state_dir: Option<PathBuf>,
     /// Folders in which flows are found by name.
     pub flows: Vec<PathBuf>,
+    /// How a daemon notices edits in them.
+    pub flow_watch: FlowWatch,
+}
+
+/// How edits of flows are noticed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowWatch {
+    /// The kernel tells; where it cannot (network file systems), the folders are polled.
+    #[default]
+    Auto,
+    /// The folders are read every two seconds.
+    Poll,
 }
 
 /// `[api]`
@@ -91,6 +104,13 @@ pub struct ApiSection {
     pub tls_key: Option<PathBuf>,
     /// The authority that ramdisks shall trust, PEM; it travels on the floppy.
     pub ca_file: Option<PathBuf>,
+    /// SHA-256 of each operator's token, in hexadecimal digits.
+    pub token_sha256: Vec<String>,
+    /// The authority whose client certificates stand for a token, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Listens beyond this host without TLS, or without token and client CA. Only by explicit
+    /// word.
+    pub insecure: bool,
 }
 
 /// `[image_cache]`
@@ -234,9 +254,12 @@ pub struct DriverInfo {
     /// Speaks RIBCL over TLS before 1.2, for old iLO 4 firmware; needs a build with `legacy-tls`.
     #[serde(default)]
     pub ilo_legacy_tls: bool,
-    /// The deploy ramdisk's ISO: `swift:container/object` or an URL.
+    /// The deploy ramdisk's ISO: an image of Glance, `swift:container/object`, a URL or a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deploy_iso: Option<String>,
+    /// What Ironic called it until its Xena release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ilo_deploy_iso: Option<String>,
 }
 
 impl DriverInfo {
@@ -251,11 +274,19 @@ impl DriverInfo {
 }
 
 /// Keys of `instance_info` that mean something.
-const INSTANCE_INFO: [&str; 13] = [
+const INSTANCE_INFO: [&str; 21] = [
     "image_source",
     "image_checksum",
     "image_format",
     "image_type",
+    "image_boot_iso",
+    "kernel",
+    "kernel_checksum",
+    "kernel_append_params",
+    "ramdisk",
+    "ramdisk_checksum",
+    "boot_iso",
+    "ilo_boot_iso",
     "root_gb",
     "swap_mb",
     "ephemeral_gb",
@@ -365,23 +396,21 @@ impl Config {
 }
 
 impl Node {
-    /// Changes a field by `section.key=value`, as `--set` takes it. The value is JSON if it reads
-    /// as JSON, else text.
+    /// Changes a field by `section.key=value`, as `--set` takes it.
+    ///
+    /// # Errors
+    /// As [`Self::assign`].
+    pub fn set(&mut self, assignment: &str) -> Result<()> {
+        let (path, value) = assignment_of(assignment)?;
+        self.assign(path, value)
+    }
+
+    /// Changes the field `section.key`.
     ///
     /// # Errors
     /// `invalid` with the near miss.
-    pub fn set(&mut self, assignment: &str) -> Result<()> {
-        let parts = assignment
-            .split_once('=')
-            .and_then(|(path, value)| Some((path.split_once('.')?, value)));
-        let Some(((section, key), text)) = parts else {
-            return Err(Error::new(
-                Kind::Invalid,
-                format!("--set {assignment:?} is not understood"),
-            )
-            .hint("--set instance_info.root_gb=20"));
-        };
-        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    pub fn assign(&mut self, path: &str, value: Value) -> Result<()> {
+        let (section, key) = path.split_once('.').unwrap_or((path, ""));
         match (section, key) {
             ("instance_info", key) => {
                 known("instance_info", key)?;
@@ -392,14 +421,14 @@ impl Node {
                 self.instance_info.insert(key.to_owned(), value);
             }
             ("properties", key) => drop(self.properties.insert(key.to_owned(), value)),
-            ("driver_info", "deploy_iso") => self.driver_info.deploy_iso = Some(text.to_owned()),
-            ("driver_info", "ilo_address") => self.driver_info.ilo_address = text.to_owned(),
-            ("driver_info", "ilo_username") => self.driver_info.ilo_username = text.to_owned(),
+            ("driver_info", "deploy_iso") => self.driver_info.deploy_iso = Some(text(value)),
+            ("driver_info", "ilo_address") => self.driver_info.ilo_address = text(value),
+            ("driver_info", "ilo_username") => self.driver_info.ilo_username = text(value),
             ("driver_info", "ilo_password_file") => {
-                self.driver_info.ilo_password_file = PathBuf::from(text);
+                self.driver_info.ilo_password_file = PathBuf::from(text(value));
             }
             _ => {
-                return Err(Error::new(Kind::Invalid, format!("{section}.{key} cannot be set"))
+                return Err(Error::new(Kind::Invalid, format!("{path} cannot be set"))
                     .hint("set instance_info.*, properties.* or driver_info.{deploy_iso,ilo_address,ilo_username,ilo_password_file}"));
             }
         }
@@ -417,6 +446,32 @@ impl Node {
             "properties": self.properties,
             "instance_info": self.instance_info,
         })
+    }
+}
+
+/// `section.key=value` in its parts. The value is JSON if it reads as JSON, else text.
+///
+/// # Errors
+/// `invalid` if it has no such parts.
+pub fn assignment_of(assignment: &str) -> Result<(&str, Value)> {
+    let parts = assignment.split_once('=');
+    let (path, text) = parts
+        .filter(|(path, _)| path.contains('.'))
+        .ok_or_else(|| {
+            Error::new(
+                Kind::Invalid,
+                format!("--set {assignment:?} is not understood"),
+            )
+            .hint("--set instance_info.root_gb=20")
+        })?;
+    let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    Ok((path, value))
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
     }
 }
 

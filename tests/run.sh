@@ -14,8 +14,8 @@ usage: tests/run.sh [PART...]
 Runs the parts named, or all of them in this order:
   packages  install the Debian packages that the tests need, if any is missing
             (as root or by sudo; nothing is ever removed), and clippy by rustup
-  python    make target/test-venv with the OpenStack services, and the OpenStack and iLO
-            clients, that the tests use
+  python    make target/test-venv with the OpenStack services, the OpenStack and iLO clients,
+            and schemathesis, that the tests use
   boot      unpack the kernel and the boot loaders that the tests boot into
             target/test-boot; none of them is installed
   fmt       cargo fmt --check, if rustfmt is installed
@@ -114,12 +114,14 @@ part_packages() {
   fi
 }
 
+python_imports='import hpilo, schemathesis, sushy_tools, swift, swiftclient, keystone, glance'
+
 # Exact versions, dependencies included: a new release must not change a test's result.
 part_python() {
   local venv=target/test-venv stamp=target/test-venv/installed
   local wanted=tests/services/requirements.txt
   if [[ -e $stamp ]] && cmp -s "$stamp" "$wanted" &&
-    "$FLOWRUN_TEST_PYTHON" -c 'import hpilo, sushy_tools, swift, swiftclient, keystone, glance'; then
+    "$FLOWRUN_TEST_PYTHON" -c "$python_imports"; then
     return
   fi
   python3 -m venv --clear "$venv"
@@ -128,7 +130,7 @@ part_python() {
   "$venv/bin/uv" pip install --quiet --no-deps --compile-bytecode \
     --python "$FLOWRUN_TEST_PYTHON" -r "$wanted"
   "$FLOWRUN_TEST_PYTHON" -m pip check
-  "$FLOWRUN_TEST_PYTHON" -c 'import hpilo, sushy_tools, swift, swiftclient, keystone, glance'
+  "$FLOWRUN_TEST_PYTHON" -c "$python_imports"
   cp "$wanted" "$stamp"
 }
 

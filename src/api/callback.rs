@@ -2,11 +2,14 @@
 
 use super::Api;
 use crate::error::{Error, Kind};
+use crate::http::server::Peer;
 use crate::journal::ExpectedCallback;
 use crate::lua::bind::CALLBACK;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, Path, Query, Request, State};
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -14,16 +17,24 @@ use std::collections::BTreeMap;
 use subtle::ConstantTimeEq;
 
 /// The body of a refusal in Ironic's shape: JSON in a string in JSON, as its clients expect.
-struct Refusal(StatusCode, String);
+#[derive(Debug)]
+pub(super) struct Refusal(StatusCode, String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let fault = json!({ "faultstring": self.1, "faultcode": "Client", "debuginfo": null });
-        (
-            self.0,
-            axum::Json(json!({ "error_message": fault.to_string() })),
-        )
-            .into_response()
+        let code = if self.0.is_server_error() {
+            "Server"
+        } else {
+            "Client"
+        };
+        let fault = json!({ "faultstring": self.1, "faultcode": code, "debuginfo": null });
+        let body = axum::Json(json!({ "error_message": fault.to_string() }));
+        let mut response = (self.0, body).into_response();
+        if matches!(self.0.as_u16(), 429 | 503) {
+            let seconds = HeaderValue::from_static("5");
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
     }
 }
 
@@ -31,15 +42,46 @@ fn refuse(status: StatusCode, message: impl Into<String>) -> Refusal {
     Refusal(status, message.into())
 }
 
-pub(super) async fn by_query(
-    state: State<Api>,
-    path: Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
+/// What comes with a callback.
+pub(super) struct Call {
+    peer: Peer,
     headers: HeaderMap,
     body: Bytes,
+}
+
+impl FromRequest<Api> for Call {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Refusal> {
+        let missing = || refuse(StatusCode::INTERNAL_SERVER_ERROR, "the peer is not known");
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.ok_or_else(missing)?;
+        if api.bad_callbacks.are_spent(peer.address.ip()) {
+            let message = "too many wrong callbacks from this address; send it again later";
+            return Err(refuse(StatusCode::TOO_MANY_REQUESTS, message));
+        }
+        let headers = request.headers().clone();
+        let body = Bytes::from_request(request, api).await;
+        let body = body.map_err(|e| refuse(e.status(), e.body_text()))?;
+        Ok(Self {
+            peer,
+            headers,
+            body,
+        })
+    }
+}
+
+pub(super) async fn by_query(
+    state: State<Api>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
+    call: Call,
 ) -> Response {
-    match query.get("method").map(String::as_str) {
-        Some("pass_deploy_info") => by_path(state, path, headers, body).await,
+    let method = query
+        .ok()
+        .and_then(|Query(mut query)| query.remove("method"));
+    match method.as_deref() {
+        Some("pass_deploy_info") => by_path(state, path, call).await,
         other => refuse(
             StatusCode::BAD_REQUEST,
             format!("no handler for method {}", other.unwrap_or("(none)")),
@@ -50,62 +92,81 @@ pub(super) async fn by_query(
 
 pub(super) async fn by_path(
     State(api): State<Api>,
-    Path(uuid): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    path: Result<Path<String>, PathRejection>,
+    call: Call,
 ) -> Response {
-    match accept(&api, &uuid, &headers, &body).await {
+    let uuid = path.map_or_else(|_| String::new(), |Path(uuid)| uuid);
+    match accept(&api, &uuid, &call.headers, &call.body).await {
         Ok(()) => StatusCode::OK.into_response(),
         Err(refusal) => {
             tracing::warn!(
                 node = uuid,
+                from = %call.peer.address,
                 status = refusal.0.as_u16(),
                 why = refusal.1,
                 "callback refused"
             );
+            if GUESSES.contains(&refusal.0) {
+                api.bad_callbacks.add(call.peer.address.ip());
+            }
             refusal.into_response()
         }
     }
 }
 
+/// What somebody who guesses is answered. A ramdisk that is early or late is none.
+const GUESSES: [StatusCode; 3] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::NOT_FOUND,
+];
+
 /// Checks key, token and contents; the callback is on disk before the 200 is sent. A repeat of
-/// the accepted one gets the same answer.
+/// the accepted one gets the same answer, also when the run has ended since.
 async fn accept(api: &Api, uuid: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
-    if !api.nodes.contains(uuid) {
-        return Err(refuse(
-            StatusCode::NOT_FOUND,
-            format!("node {uuid} could not be found"),
-        ));
+    if !api.config.nodes.values().any(|node| node.uuid == uuid) {
+        let message = format!("node {uuid} could not be found");
+        return Err(refuse(StatusCode::NOT_FOUND, message));
     }
     let info = parse(body)?;
-    let expected = api.journal.expected(uuid).await.map_err(|e| broken(&e))?;
-    if expected.is_empty() {
-        let message = format!("node {uuid} does not wait for a deploy ramdisk");
-        return Err(refuse(StatusCode::CONFLICT, message));
-    }
     let key = text(&info, "key");
-    let Some(run) = expected.iter().find(|run| same_hash(&run.key_hash, key)) else {
-        return Err(refuse(
-            StatusCode::BAD_REQUEST,
-            "the deployment key does not match",
-        ));
+    if key.is_empty() {
+        return Err(refuse(StatusCode::BAD_REQUEST, "missing: key"));
+    }
+    let journal = api.engine.journal();
+    let expected = journal.expected(uuid).await.map_err(|e| broken(&e))?;
+    let known = expected.iter().find(|run| same_hash(&run.key_hash, key));
+    let Some(run) = known else {
+        let waits = expected.iter().any(|run| !run.ended);
+        return Err(match waits {
+            true => refuse(StatusCode::BAD_REQUEST, "the deployment key does not match"),
+            false => does_not_wait(uuid),
+        });
     };
-    check_token(run, headers)?;
+    check_token(run, headers, api.config.keystone.is_some())?;
     check_contents(run, uuid, &info)?;
     let kept = Value::Object(info.into_iter().filter(|(name, _)| name != "key").collect());
     let kept = kept.to_string();
-    let first = api
-        .journal
-        .deliver(&run.run, CALLBACK, kept.clone())
-        .await
-        .map_err(|e| broken(&e))?;
-    if first == kept {
-        return Ok(());
+    let first = match run.ended {
+        false => journal
+            .deliver(&run.run, CALLBACK, kept.clone())
+            .await
+            .map(Some),
+        true => journal.inbox(&run.run, CALLBACK).await,
+    };
+    match first.map_err(|e| broken(&e))? {
+        Some(first) if first == kept => Ok(()),
+        Some(_) => Err(refuse(
+            StatusCode::CONFLICT,
+            "this deployment key was used already with other contents",
+        )),
+        None => Err(does_not_wait(uuid)),
     }
-    Err(refuse(
-        StatusCode::CONFLICT,
-        "this deployment key was used already with other contents",
-    ))
+}
+
+fn does_not_wait(uuid: &str) -> Refusal {
+    let message = format!("node {uuid} does not wait for a deploy ramdisk");
+    refuse(StatusCode::CONFLICT, message)
 }
 
 fn parse(body: &[u8]) -> Result<serde_json::Map<String, Value>, Refusal> {
@@ -132,17 +193,21 @@ fn same_hash(wanted: &str, text: &str) -> bool {
     !text.is_empty() && bool::from(found.as_bytes().ct_eq(wanted.as_bytes()))
 }
 
-fn check_token(run: &ExpectedCallback, headers: &HeaderMap) -> Result<(), Refusal> {
-    let token = headers
-        .get("x-auth-token")
-        .and_then(|value| value.to_str().ok());
-    if token.is_some_and(|token| same_hash(&run.token_hash, token)) {
-        return Ok(());
+/// Where there is no Keystone, ramdisks of old sent no token; one that is sent is the floppy's.
+fn check_token(run: &ExpectedCallback, headers: &HeaderMap, required: bool) -> Result<(), Refusal> {
+    let right = match headers.get("x-auth-token") {
+        None => !required,
+        Some(token) => token
+            .to_str()
+            .is_ok_and(|token| same_hash(&run.token_hash, token)),
+    };
+    match right {
+        true => Ok(()),
+        false => Err(refuse(
+            StatusCode::UNAUTHORIZED,
+            "X-Auth-Token is not the token of the floppy",
+        )),
     }
-    Err(refuse(
-        StatusCode::UNAUTHORIZED,
-        "X-Auth-Token is not the token of the floppy",
-    ))
 }
 
 fn check_contents(
@@ -185,94 +250,4 @@ fn broken(error: &Error) -> Refusal {
     };
     tracing::error!(%error, "callback not kept");
     refuse(status, "the callback could not be kept; send it again")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::Journal;
-    use std::collections::BTreeSet;
-    use std::sync::Arc;
-
-    const UUID: &str = "1be26c0b-03f2-4d2e-ae87-c02d7f33c781";
-
-    fn hash(text: &str) -> String {
-        hex::encode(Sha256::digest(text.as_bytes()))
-    }
-
-    async fn status(api: &Api, uuid: &str, token: &str, body: &str) -> u16 {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-auth-token", token.parse().unwrap());
-        match accept(api, uuid, &headers, body.as_bytes()).await {
-            Ok(()) => 200,
-            Err(refusal) => refusal.0.as_u16(),
-        }
-    }
-
-    #[tokio::test]
-    async fn only_the_expected_ramdisk_is_heard() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(dir.path()).unwrap();
-        let nodes = Arc::new(BTreeSet::from([UUID.to_owned()]));
-        let api = Api {
-            journal: journal.clone(),
-            nodes,
-        };
-        let good =
-            json!({ "address": "10.0.0.7", "key": "K", "iqn": format!("iqn-{UUID}"), "error": "" });
-        let good = good.to_string();
-        assert_eq!(status(&api, UUID, "T", &good).await, 409, "nobody waits");
-        let iqn = format!("iqn.2008-10.org.openstack:{UUID}");
-        journal
-            .expect_callback("r", UUID.into(), hash("K"), hash("T"), iqn)
-            .await
-            .unwrap();
-        assert_eq!(status(&api, "other", "T", &good).await, 404);
-        assert_eq!(status(&api, UUID, "wrong", &good).await, 401);
-        for body in [
-            "{}",
-            "[]",
-            // The specification's own example lacks commas.
-            "{\"address\": \"\"\n\"iqn\": \"x\"}",
-            "{\"key\": null, \"address\": \"10.0.0.7\", \"iqn\": \"x\"}",
-            "{\"key\": \"\", \"address\": \"10.0.0.7\", \"iqn\": \"x\"}",
-            "{\"key\": \"K\", \"address\": \"\", \"iqn\": \"\"}",
-            "{\"key\": \"K\", \"address\": \"10.0.0.7\", \"iqn\": \"iqn.other\"}",
-            "{\"key\": \"K\", \"address\": \"not an address\", \"iqn\": \"x\"}",
-        ] {
-            assert_eq!(status(&api, UUID, "T", body).await, 400, "{body}");
-        }
-        assert_eq!(status(&api, UUID, "T", &good).await, 200);
-        assert_eq!(status(&api, UUID, "T", &good).await, 200, "a repeat");
-        let other = good.replace("10.0.0.7", "10.0.0.8");
-        assert_eq!(status(&api, UUID, "T", &other).await, 409);
-        let kept = journal.inbox("r", CALLBACK).await.unwrap().unwrap();
-        assert!(
-            kept.contains("10.0.0.7") && !kept.contains("\"K\""),
-            "the key is not kept: {kept}"
-        );
-    }
-
-    #[tokio::test]
-    async fn an_error_report_needs_nothing_but_the_key() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(dir.path()).unwrap();
-        let nodes = Arc::new(BTreeSet::from([UUID.to_owned()]));
-        let api = Api {
-            journal: journal.clone(),
-            nodes,
-        };
-        journal
-            .expect_callback("r", UUID.into(), hash("K"), hash("T"), "i".into())
-            .await
-            .unwrap();
-        assert_eq!(
-            status(&api, UUID, "T", "{\"key\":\"K\",\"error\":\"no disk\"}").await,
-            200
-        );
-        assert_eq!(
-            status(&api, UUID, "T", "{\"key\":\"X\",\"error\":\"no disk\"}").await,
-            400
-        );
-    }
 }

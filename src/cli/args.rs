@@ -40,6 +40,18 @@ pub(super) struct Cli {
     /// iLO of the nodes of a site that is started, e.g. ilo6 or lab-2:ilo4-rest [default: one each]
     #[arg(long, global = true, value_name = "ILO")]
     pub(super) lab_ilo: Vec<String>,
+    /// A `flowrun serve` that runs the flow and is asked, e.g. https://deploy.example:6385
+    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["config", "lab", "lab_dir"])]
+    pub(super) server: Option<String>,
+    /// The authority that signed the server's certificate, PEM [default: the system's]
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// The operator's token for the server
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub(super) token_file: Option<PathBuf>,
+    /// A client certificate for the server, PEM, its key in the same file
+    #[arg(long, global = true, value_name = "FILE", requires = "server")]
+    pub(super) client_cert: Option<PathBuf>,
     /// Print events and results as JSON, one a line
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -56,6 +68,9 @@ pub(super) enum Command {
     Run(Run),
     /// Call one primitive and print its result as JSON
     Call(CallArgs),
+    /// Run flows for operators elsewhere: HTTP API, callbacks, and every run that is open
+    #[command(after_help = SERVE_EXAMPLES, args_conflicts_with_subcommands = true)]
+    Serve(Serve),
     /// Continue a run whose process died or stopped
     Resume {
         /// Id of the run, or its beginning
@@ -92,6 +107,12 @@ pub(super) enum Command {
         /// The flow whose quirks are meant: those beside it, and those of the flow folders
         #[arg(default_value = "ilo_vmedia_iscsi")]
         flow: String,
+    },
+    /// List the flows: where they come from, who uses which version, what edit was broken
+    #[command(after_help = FLOWS_EXAMPLES)]
+    Flows {
+        #[command(subcommand)]
+        command: Option<FlowsCommand>,
     },
     /// Look at servers, switch them, and say which certificate is their iLO's
     #[command(after_help = NODE_EXAMPLES)]
@@ -134,6 +155,32 @@ pub(super) struct Run {
     pub(super) set: Vec<String>,
 }
 
+const SERVE_EXAMPLES: &str = "\
+The daemon listens where [api] says, resumes every run that is open, and takes runs by its API
+(GET /openapi.json describes it). SIGTERM stops it: its runs stay resumable, and the next one
+resumes them. Beyond loopback it wants TLS, and a token or a client CA.
+
+Examples:
+  flowrun serve token                  makes an operator's token and its line for [api]
+  flowrun serve
+  flowrun serve --listen 127.0.0.1:6385
+  flowrun ilo_vmedia_iscsi --node dl380-7 --server https://deploy.example:6385 --token-file token";
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where to listen, in place of [api] listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) listen: Option<std::net::SocketAddr>,
+    #[command(subcommand)]
+    pub(super) command: Option<ServeCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServeCommand {
+    /// Make an operator's token: it is printed once, and what the server needs is its hash
+    Token,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct CallArgs {
     /// The primitive, e.g. ilo.power_state
@@ -146,6 +193,42 @@ pub(super) struct CallArgs {
     /// Field of the node, for this call
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub(super) set: Vec<String>,
+}
+
+const FLOWS_EXAMPLES: &str = "\
+A daemon follows the flow folders: what is saved there is checked, and new runs take it if it is
+good. Files that belong together come together by `publish`.
+
+Examples:
+  flowrun flows
+  flowrun flows publish ~/flows --dry-run   checks, and tells what would change
+  flowrun flows publish ~/flows
+  flowrun flows rollback                    what was published before is in use again";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum FlowsCommand {
+    /// Check a folder and put it in the place of the site's flow folder, at once
+    Publish {
+        /// The folder with flows, modules and quirks
+        dir: PathBuf,
+        /// Which of the site's flow folders [default: the first]
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
+        /// Only check, and tell what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Put a former publication in use again
+    Rollback {
+        /// Its number [default: the one before]
+        version: Option<String>,
+        /// Which of the site's flow folders [default: the first]
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
+        /// Only check, and tell what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 const NODE_EXAMPLES: &str = "\
@@ -239,14 +322,23 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 13] = [
-    "run", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks", "node", "help",
-    "types", "lab",
+const COMMANDS: [&str; 15] = [
+    "run", "serve", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks",
+    "flows", "node", "help", "types", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.
 pub(super) fn with_run(mut args: Vec<OsString>) -> Vec<OsString> {
-    const WITH_VALUE: [&str; 4] = ["--config", "--lab-dir", "--lab-fault", "--lab-ilo"];
+    const WITH_VALUE: [&str; 8] = [
+        "--config",
+        "--lab-dir",
+        "--lab-fault",
+        "--lab-ilo",
+        "--server",
+        "--ca-file",
+        "--token-file",
+        "--client-cert",
+    ];
     let mut at = 1;
     while let Some(word) = args.get(at).and_then(|arg| arg.to_str()) {
         if WITH_VALUE.contains(&word) {

@@ -22,8 +22,8 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// Begins to show the runs of this engine.
-    pub(super) fn begin(cli: &Cli, ground: &Ground, nodes: usize) -> Self {
+    /// Begins to show the runs that these events are of.
+    pub(super) fn begin(cli: &Cli, events: Receiver<Event>, nodes: usize) -> Self {
         let renderer: Box<dyn Renderer> = if cli.json {
             Box::new(Json)
         } else if std::io::stderr().is_terminal() && nodes <= MAX_BARS {
@@ -31,7 +31,6 @@ impl Story {
         } else {
             Box::new(Lines)
         };
-        let events = ground.engine.events().subscribe();
         let over = CancellationToken::new();
         let task = tokio::runtime::Handle::current().spawn(tell(renderer, events, over.clone()));
         Self { task, over }

@@ -4,12 +4,13 @@ use super::Exit;
 use super::args::Cli;
 use super::format::{self, elapsed, seconds, short, time};
 use super::site::state_dir;
+use crate::api::wire::{RunDetail, RunView};
 use crate::cli::output::{out, put};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::journal::{Entry, EntryState, Journal, RunRecord, RunStatus};
+use crate::journal::{Bundle, Entry, EntryState, Journal, LogLine, RunFilter, RunStatus};
 use crate::lua::{bind, docs};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,12 +18,23 @@ use std::sync::Arc;
 const WIDTH: usize = 40;
 
 pub(super) async fn runs(cli: &Cli, limit: u32) -> Result<Exit> {
-    let runs = Journal::open(&state_dir(cli)?)?.list_runs(limit).await?;
+    let filter = RunFilter {
+        limit,
+        status: None,
+        node: None,
+    };
+    let runs = Journal::open(&state_dir(cli)?)?.list_runs(filter).await?;
+    let runs: Vec<_> = runs.iter().map(RunView::from).collect();
+    print_runs(cli, &runs);
+    Ok(Exit::Done)
+}
+
+pub(super) fn print_runs(cli: &Cli, runs: &[RunView]) {
     if cli.json {
-        for run in &runs {
-            out!("{}", summary(run));
+        for run in runs {
+            out!("{}", json!(run));
         }
-        return Ok(Exit::Done);
+        return;
     }
     out!(
         "{:<12}  {:<19}  {:<10} {:<12} {:<10} TOOK",
@@ -32,53 +44,44 @@ pub(super) async fn runs(cli: &Cli, limit: u32) -> Result<Exit> {
         "ACTION",
         "STATUS"
     );
-    for run in &runs {
+    for run in runs {
         out!(
             "{:<12}  {:<19}  {:<10} {:<12} {:<10} {}",
             short(&run.id),
             time(run.created_ms),
             run.node,
             run.action,
-            status(run),
+            run.status,
             seconds(elapsed(
                 run.created_ms,
                 run.ended_ms.unwrap_or(run.alive_ms)
             ))
         );
     }
-    Ok(Exit::Done)
 }
 
-/// What [`status_of`] says of a run that somebody works on.
+/// What [`status_of`](crate::engine::status_of) says of a run that somebody works on.
 pub(super) const GOES_ON: &str = RunStatus::Running.as_str();
-
-/// A run whose owner died still says `running` in the journal.
-pub(super) fn status_of(status: RunStatus, owner: &str, alive_ms: u64) -> &'static str {
-    if status == RunStatus::Running && !crate::engine::is_alive(owner, alive_ms) {
-        return "dead";
-    }
-    status.as_str()
-}
-
-fn status(run: &RunRecord) -> &'static str {
-    status_of(run.status, &run.owner, run.alive_ms)
-}
-
-fn summary(run: &RunRecord) -> Value {
-    json!({
-        "id": run.id, "node": run.node, "flow": run.flow, "action": run.action,
-        "status": status(run), "created_ms": run.created_ms, "ended_ms": run.ended_ms,
-        "resumes": run.resumes, "error": run.error, "result": run.result, "bundle": run.bundle,
-    })
-}
 
 pub(super) async fn show(cli: &Cli, prefix: &str) -> Result<Exit> {
     let journal = Journal::open(&state_dir(cli)?)?;
     let run = journal.find_run(prefix).await?;
     let entries = journal.entries(&run.id).await?;
+    let bundle = match &run.error {
+        Some(_) => journal.bundle(&run.bundle).await.ok(),
+        None => None,
+    };
+    let run = RunView::from(&run);
+    print_run(cli, &RunDetail { run, entries }, bundle.as_ref());
+    Ok(Exit::Done)
+}
+
+/// `bundle` is for the lines of an error.
+pub(super) fn print_run(cli: &Cli, detail: &RunDetail, bundle: Option<&Bundle>) {
+    let RunDetail { run, entries } = detail;
     if cli.json {
-        out!("{}", json!({ "run": summary(&run), "entries": entries }));
-        return Ok(Exit::Done);
+        out!("{}", json!(detail));
+        return;
     }
     out!("run     {}", run.id);
     out!("node    {}", run.node);
@@ -88,7 +91,7 @@ pub(super) async fn show(cli: &Cli, prefix: &str) -> Result<Exit> {
         run.action,
         run.bundle.get(..12).unwrap_or_default()
     );
-    out!("status  {}", status(&run));
+    out!("status  {}", run.status);
     out!("started {} UTC", time(run.created_ms));
     if run.resumes > 0 {
         out!(
@@ -102,19 +105,14 @@ pub(super) async fn show(cli: &Cli, prefix: &str) -> Result<Exit> {
         out!("{}", tree_line(entry));
     }
     out!();
-    timeline(&run, &entries);
+    timeline(run, entries);
     if let Some(error) = &run.error {
-        let bundle = journal.bundle(&run.bundle).await.ok();
-        put!(
-            "\n{}",
-            format::error(error, bundle.as_ref(), format::colours())
-        );
+        put!("\n{}", format::error(error, bundle, format::colours()));
     }
-    match status(&run) {
+    match run.status.as_str() {
         "dead" | "stopped" => out!("\n`flowrun resume {}` continues it", short(&run.id)),
         _ => {}
     }
-    Ok(Exit::Done)
 }
 
 fn tree_line(entry: &Entry) -> String {
@@ -144,7 +142,7 @@ fn tree_line(entry: &Entry) -> String {
 }
 
 /// Steps on a common axis of time.
-fn timeline(run: &RunRecord, entries: &[Entry]) {
+fn timeline(run: &RunView, entries: &[Entry]) {
     let end = run.ended_ms.unwrap_or_else(clock::unix_ms);
     let whole = elapsed(run.created_ms, end).max(0.001);
     let column = |ms: u64| -> usize {
@@ -175,20 +173,24 @@ fn timeline(run: &RunRecord, entries: &[Entry]) {
 pub(super) async fn logs(cli: &Cli, prefix: &str) -> Result<Exit> {
     let journal = Journal::open(&state_dir(cli)?)?;
     let run = journal.find_run(prefix).await?;
-    for line in journal.logs(&run.id, 0).await? {
-        if cli.json {
-            out!("{}", serde_json::to_string(&line).unwrap_or_default());
-        } else {
-            out!(
-                "{} {:<5} {}: {}",
-                time(line.t_ms),
-                line.level,
-                line.step,
-                line.text
-            );
-        }
-    }
+    print_logs(cli, &journal.logs(&run.id).await?);
     Ok(Exit::Done)
+}
+
+pub(super) fn print_logs(cli: &Cli, lines: &[LogLine]) {
+    for line in lines {
+        if cli.json {
+            out!("{}", json!(line));
+            continue;
+        }
+        out!(
+            "{} {:<5} {}: {}",
+            time(line.t_ms),
+            line.level,
+            line.step,
+            line.text
+        );
+    }
 }
 
 pub(super) fn help(topic: Option<&str>) -> Result<Exit> {

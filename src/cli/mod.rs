@@ -5,6 +5,7 @@
 
 mod args;
 mod call;
+mod flows;
 mod follow;
 mod format;
 mod images;
@@ -13,8 +14,10 @@ mod lab;
 mod node;
 mod output;
 mod quirks;
+mod remote;
 mod render;
 mod report;
+mod serve;
 mod site;
 mod start;
 mod words;
@@ -66,7 +69,7 @@ impl From<Exit> for ExitCode {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse_from(args::with_run(std::env::args_os().collect()));
-    start_tracing(cli.verbose);
+    start_tracing(cli.verbose, matches!(cli.command, Command::Serve(_)));
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -94,8 +97,12 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Error> {
+    if cli.server.is_some() {
+        return remote::dispatch(&cli).await;
+    }
     match &cli.command {
         Command::Run(run) => start::run(&cli, run).await,
+        Command::Serve(args) => serve::serve(&cli, args).await,
         Command::Call(call) => call::call(&cli, call).await,
         Command::Resume { run } => start::resume(&cli, run, false).await,
         Command::Cancel { run } => start::cancel(&cli, run).await,
@@ -104,6 +111,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Logs { run } => inspect::logs(&cli, run).await,
         Command::Images => images::images(&cli),
         Command::Quirks { node, flow } => quirks::quirks(&cli, node, flow).await,
+        Command::Flows { command } => flows::flows(&cli, command.as_ref()).await,
         Command::Node { command } => node::node(&cli, command).await,
         Command::Help { topic } => inspect::help(topic.as_deref()),
         Command::Types { dir } => inspect::types(dir),
@@ -111,10 +119,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
     }
 }
 
-/// Diagnostics go to stderr; the run's own story is told by its events.
-fn start_tracing(verbose: u8) {
+/// Diagnostics go to stderr; the run's own story is told by its events. Nobody watches a daemon's,
+/// so it says more.
+fn start_tracing(verbose: u8, daemon: bool) {
     use tracing_subscriber::filter::LevelFilter;
-    let level = match verbose {
+    let level = match verbose + 2 * u8::from(daemon) {
         0 => LevelFilter::ERROR,
         1 => LevelFilter::WARN,
         2 => LevelFilter::INFO,

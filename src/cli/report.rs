@@ -5,10 +5,11 @@ use super::format;
 use super::format::{bytes, seconds, short};
 use super::render::rate;
 use super::site::Ground;
+use crate::api::wire::RunView;
 use crate::cli::output::{out, put};
 use crate::engine::RunEnd;
 use crate::error::Result;
-use crate::journal::RunStatus;
+use crate::journal::{Bundle, RunStatus};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -17,9 +18,20 @@ pub(super) async fn run(cli: &Cli, ground: &Ground, end: &RunEnd) -> Result<()> 
     if cli.json {
         return Ok(());
     }
-    let record = ground.engine.journal().find_run(&end.id).await?;
-    let now = record.ended_ms.unwrap_or(record.alive_ms);
-    let took = seconds(format::elapsed(record.created_ms, now));
+    let journal = ground.engine.journal();
+    let record = journal.find_run(&end.id).await?;
+    let bundle = match &end.error {
+        Some(_) => journal.bundle(&record.bundle).await.ok(),
+        None => None,
+    };
+    print_end(end, &RunView::from(&record), bundle.as_ref());
+    Ok(())
+}
+
+/// `bundle` is for the lines of an error.
+pub(super) fn print_end(end: &RunEnd, run: &RunView, bundle: Option<&Bundle>) {
+    let now = run.ended_ms.unwrap_or(run.alive_ms);
+    let took = seconds(format::elapsed(run.created_ms, now));
     let id = short(&end.id);
     out!(
         "\n{}: {} after {took} (run {id})",
@@ -28,11 +40,7 @@ pub(super) async fn run(cli: &Cli, ground: &Ground, end: &RunEnd) -> Result<()> 
     );
     result(&end.result);
     if let Some(error) = &end.error {
-        let bundle = ground.engine.journal().bundle(&record.bundle).await.ok();
-        put!(
-            "{}",
-            format::error(error, bundle.as_ref(), format::colours())
-        );
+        put!("{}", format::error(error, bundle, format::colours()));
     }
     match end.status {
         RunStatus::Stopped => out!("  `flowrun resume {id}` continues it"),
@@ -42,7 +50,6 @@ pub(super) async fn run(cli: &Cli, ground: &Ground, end: &RunEnd) -> Result<()> 
         ),
         _ => {}
     }
-    Ok(())
 }
 
 /// The fields that flows of this kind return have a place of their own; the rest as it is.
@@ -92,10 +99,13 @@ fn result(value: &Value) {
         "unknown" => "used up its one-time boot".to_owned(),
         told => told.replace('_', " "),
     };
+    let disk = text("/written/layout/disk_identifier");
+    let from = match text("/boot_iso") {
+        "" => format!("disk {disk} ({})", text("/written/layout/label")),
+        iso => format!("{iso}, root {} of disk {disk}", text("/written/root_uuid")),
+    };
     out!(
-        "  booted    from disk {} ({}), {post}, power {}",
-        text("/written/layout/disk_identifier"),
-        text("/written/layout/label"),
+        "  booted    from {from}, {post}, power {}",
         text("/booted/power_state")
     );
 }
@@ -138,15 +148,19 @@ fn machine(node: &Value) {
     for boot in list(node, "/boots") {
         out!("  {}", boot_line(boot));
     }
+    // A boot ISO stays: the next boot needs it.
+    let boots_iso = list(node, "/boots").last().is_some_and(|boot| {
+        boot.pointer("/system/system").and_then(Value::as_str) == Some("boot_iso")
+    });
     for medium in list(node, "/machine/media") {
         let inserted = medium
             .get("inserted")
             .and_then(Value::as_bool)
             .unwrap_or(false);
-        let state = if inserted {
-            "STILL INSERTED"
-        } else {
-            "ejected"
+        let state = match inserted {
+            true if boots_iso => "inserted",
+            true => "STILL INSERTED",
+            false => "ejected",
         };
         out!(
             "  {:<9} read by the iLO in {} requests, {}; {state}",

@@ -2,6 +2,7 @@
 
 use super::args::Cli;
 use super::format;
+use crate::api::Api;
 use crate::config::{Config, SecretSource, SwiftSection};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -74,6 +75,12 @@ impl Ground {
             site,
             lab,
         })
+    }
+
+    /// What HTTP routes work on.
+    pub(super) fn api(&self) -> Result<Api> {
+        let runtime = LuaRuntime::new(self.registry.clone());
+        Api::new(&self.config, &self.engine, runtime)
     }
 
     /// Says what is not secure in the connection to a node's iLO.
@@ -179,6 +186,10 @@ fn lab_config(description: &Value) -> Result<Config> {
         ca_file: Some(text("/ca_file")?.into()),
         ..SwiftSection::default()
     });
+    let [isolinux, ldlinux, grub] = ["0", "1", "2"].map(|n| text(&format!("/boot_loaders/{n}")));
+    config.boot_loaders.isolinux = isolinux?.into();
+    config.boot_loaders.ldlinux = ldlinux?.into();
+    config.boot_loaders.grub = grub?.into();
     config.nodes = lab_inventory(description, &text("/ca_file")?)?;
     Ok(config)
 }

@@ -7,7 +7,7 @@ use crate::api::listener::{self, Listener};
 use crate::cli::output::out;
 use crate::engine::{self, NewScript, Script, Started};
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Bundle, Journal, RunRecord};
+use crate::journal::{Bundle, Journal, RunRecord, lay_over};
 use crate::lua::stdlib;
 use crate::suggest::near;
 use serde_json::Value;
@@ -24,9 +24,9 @@ pub(super) async fn run(cli: &Cli, args: &Run) -> Result<Exit> {
         // The place of the mistake is in a file that only this function has.
         eprint!("{}", format::error(e, Some(&bundle), format::colours()));
     })?;
-    announce(cli, &ground, &bundle, &entry, &args.node, &params)?;
+    announce(cli, &ground, &bundle, &entry, &action, &args.node, &params).await?;
     let listener = listen(&ground)?;
-    let story = follow::Story::begin(cli, &ground, args.node.len());
+    let story = follow::Story::begin(cli, ground.engine.events().subscribe(), args.node.len());
     let mut started = Vec::new();
     let mut refused = None;
     for name in &args.node {
@@ -69,7 +69,7 @@ fn prepare(
 }
 
 fn listen(ground: &Ground) -> Result<Listener> {
-    let listener = listener::listen(&ground.config, ground.engine.journal())?;
+    let listener = listener::listen(&ground.config, &ground.api()?)?;
     if listener.is_waiting() {
         eprintln!(
             "the address of [api] listen is taken: callbacks go to whoever holds it, which should \
@@ -80,28 +80,36 @@ fn listen(ground: &Ground) -> Result<Listener> {
 }
 
 /// Says which file is used and what it will destroy.
-fn announce(
+async fn announce(
     cli: &Cli,
     ground: &Ground,
     bundle: &Arc<Bundle>,
     entry: &str,
+    action: &str,
     nodes: &[String],
     params: &Value,
 ) -> Result<()> {
     if cli.json {
         return Ok(());
     }
-    eprintln!(
-        "flow {entry} ({})",
-        bundle.hash.get(..12).unwrap_or_default()
-    );
+    say_flow(entry, &bundle.hash);
     for name in nodes {
-        let view = ground.config.node(name)?.view(name);
-        for what in ground.runtime.destroys(bundle, entry, &view, params)? {
-            eprintln!("{name}: destroys {what}");
-        }
+        let mut view = ground.config.node(name)?.view(name);
+        lay_over(&mut view, &ground.engine.journal().learned(name).await?);
+        let destroys = (ground.runtime).destroys(bundle, entry, action, &view, params)?;
+        say_destroys(name, &destroys);
     }
     Ok(())
+}
+
+pub(super) fn say_flow(entry: &str, hash: &str) {
+    eprintln!("flow {entry} ({})", hash.get(..12).unwrap_or_default());
+}
+
+pub(super) fn say_destroys(node: &str, destroys: &[String]) {
+    for what in destroys {
+        eprintln!("{node}: destroys {what}");
+    }
 }
 
 /// Follows runs to their end, prints what they say of themselves, and answers the worst exit.
@@ -127,7 +135,7 @@ pub(super) async fn resume(cli: &Cli, prefix: &str, cancel: bool) -> Result<Exit
     let record = Journal::open(&state_dir(cli)?)?.find_run(prefix).await?;
     let ground = Ground::open(cli, std::slice::from_ref(&record.node), &[]).await?;
     let listener = listen(&ground)?;
-    let story = follow::Story::begin(cli, &ground, 1);
+    let story = follow::Story::begin(cli, ground.engine.events().subscribe(), 1);
     let started = ground.engine.resume(record, cancel).await?;
     let exit = finish(cli, &ground, story, vec![started]).await?;
     drop(listener);
@@ -162,7 +170,7 @@ fn goes_on(record: &RunRecord) -> bool {
     record.status == Running && engine::is_alive(&record.owner, record.alive_ms)
 }
 
-fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
+pub(super) fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
     given
         .iter()
         .map(|pair| {
@@ -199,7 +207,7 @@ pub(super) fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle
     if stock.contains_key(&entry) {
         let mut files = stdlib::modules();
         files.extend(stock);
-        engine::add_quirks(folders, &mut files)?;
+        engine::add_quirks(&engine::read_folders(folders)?, &mut files);
         return Ok((Arc::new(engine::seal_bundle(files)), entry));
     }
     let known: Vec<&str> = stock.keys().map(String::as_str).collect();

@@ -1,14 +1,15 @@
 //! What a run tells while it goes on.
 
-use crate::clock;
+use super::meter::Meter;
 use crate::error::Error;
 use crate::journal::RunStatus;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::sync::Arc;
 use tokio::sync::broadcast;
 
 /// One event of a run; `--json` prints it as one line.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {
     /// Milliseconds since 1970.
     pub t_ms: u64,
@@ -22,7 +23,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "fields are named for what they are")]
 pub enum What {
@@ -40,7 +41,7 @@ pub enum What {
         step: String,
         ok: bool,
         seconds: f64,
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<Error>,
     },
     /// A primitive began or ended; replayed calls are not told.
@@ -68,19 +69,49 @@ pub enum What {
     RunFinished {
         status: RunStatus,
         seconds: f64,
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<Error>,
         result: Value,
     },
 }
 
+impl Event {
+    /// As JSON.
+    #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl What {
+    /// The name in `event`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RunStarted { .. } => "run_started",
+            Self::StepStarted { .. } => "step_started",
+            Self::StepFinished { .. } => "step_finished",
+            Self::CallFinished { .. } => "call_finished",
+            Self::Progress { .. } => "progress",
+            Self::Log { .. } => "log",
+            Self::RunFinished { .. } => "run_finished",
+        }
+    }
+}
+
 /// Where events are sent; nobody needs to listen.
 #[derive(Debug, Clone)]
-pub struct Events(broadcast::Sender<Event>);
+pub struct Events {
+    listeners: broadcast::Sender<Event>,
+    meter: Arc<Meter>,
+}
 
 impl Default for Events {
     fn default() -> Self {
-        Self(broadcast::channel(4096).0)
+        Self {
+            listeners: broadcast::channel(4096).0,
+            meter: Arc::default(),
+        }
     }
 }
 
@@ -88,17 +119,54 @@ impl Events {
     /// Listens from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.0.subscribe()
+        self.listeners.subscribe()
     }
 
-    pub(super) fn send(&self, run: &str, node: &str, what: What) {
-        let event = Event {
-            t_ms: clock::unix_ms(),
-            run: run.to_owned(),
-            node: node.to_owned(),
-            what,
-        };
+    /// What was told so far, in numbers.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    pub(super) fn send(&self, event: Event) {
+        self.meter.observe(&event);
         // Without a listener there is nobody to tell; the journal has it.
-        drop(self.0.send(event));
+        drop(self.listeners.send(event));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_named_as_it_is_written_and_read_back() {
+        let whats = [
+            What::StepStarted { step: "s".into() },
+            What::StepFinished {
+                step: "s".into(),
+                ok: true,
+                seconds: 0.5,
+                error: None,
+            },
+            What::RunFinished {
+                status: RunStatus::Done,
+                seconds: 1.0,
+                error: Some(Error::new(crate::error::Kind::Io, "x")),
+                result: Value::Null,
+            },
+        ];
+        for what in whats {
+            let event = Event {
+                t_ms: 7,
+                run: "r".into(),
+                node: "n".into(),
+                what,
+            };
+            let json = serde_json::to_value(&event).unwrap();
+            assert_eq!(json["event"], event.what.name());
+            let back: Event = serde_json::from_value(json.clone()).unwrap();
+            assert_eq!(serde_json::to_value(back).unwrap(), json);
+        }
     }
 }

@@ -10,15 +10,22 @@ mod canonical;
 mod derive;
 mod event;
 mod live;
+mod meter;
 mod owner;
+mod place;
 mod primitive;
 mod run;
 mod watch;
 
-pub use bundle::{add_quirks, collect as collect_bundle, is_quirk, seal as seal_bundle};
+pub use bundle::{
+    Files, Folder, QUIRKS, add_quirks, collect as collect_bundle, is_quirk, read_folder,
+    read_folders, seal as seal_bundle,
+};
 pub use event::{Event, Events, What};
 pub use live::{Handle, LiveRef, LiveValue};
-pub use owner::{LEASE, is_alive, this_process};
+pub use meter::{BOUNDS, Latency, Meter};
+pub use owner::{LEASE, is_alive, status_of, this_process};
+pub use place::{excerpt, place};
 pub use primitive::{Call, Class, Primitive, Primitives, Probe, Reply};
 pub use run::{CallRequest, Run, cancelled, step_of};
 pub use watch::Watch;
@@ -166,26 +173,27 @@ impl Engine {
     pub async fn start(&self, new: NewScript) -> Result<Started> {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let owner = this_process();
+        let mut script = new.script;
         let row = NewRun {
             id: id.clone(),
             node: new.node.clone(),
             flow: new.flow.clone(),
-            action: new.script.action.clone(),
-            entry: new.script.entry.clone(),
-            params: new.script.params.clone(),
-            node_view: new.script.node.clone(),
+            action: script.action.clone(),
+            entry: script.entry.clone(),
+            params: script.params.clone(),
+            node_view: script.node.clone(),
             owner,
         };
         match self
             .journal
-            .create_run(row, (*new.script.bundle).clone())
+            .create_run(row, (*script.bundle).clone())
             .await?
         {
-            NodeLock::Taken => {}
+            NodeLock::Taken(view) => script.node = view,
             NodeLock::Held(holder) => return Err(node_held(&new.node, &holder)),
         }
         let run = self.own(id, new.node, 1, 0, Vec::new());
-        self.spawn(run, new.flow, new.script, false)
+        self.spawn(run, new.flow, script, false)
     }
 
     /// Continues a run whose owner died or stopped. With `cancel` it is unwound instead.
@@ -294,21 +302,31 @@ impl Engine {
             () = run.stop.cancelled() => None,
             outcome = self.runtime.run(script, run.clone()) => Some(outcome),
         };
+        if resumed && outcome.is_some() {
+            close_left(&run).await;
+        }
         close_handles(&run).await;
         drop(heart);
         let (status, error, result) = verdict(&run, outcome);
         let shown = (status.is_final()).then(|| result.clone());
+        let seconds = began.elapsed().as_secs_f64();
+        let finished = |error: &Option<Error>| {
+            run.event(What::RunFinished {
+                status,
+                seconds,
+                error: error.clone(),
+                result: result.clone(),
+            })
+        };
+        // One transaction: who follows the run must not see it ended without a word.
+        let last = finished(&error);
+        let last = (last.what.name(), last.text());
         let written = self
             .journal
-            .end_run(&run.id, run.fence, status, error.clone(), shown)
+            .end_run(&run.id, run.fence, status, error.clone(), shown, last)
             .await;
         let error = error.or_else(|| written.err());
-        run.tell(What::RunFinished {
-            status,
-            seconds: began.elapsed().as_secs_f64(),
-            error: error.clone(),
-            result: result.clone(),
-        });
+        self.events.send(finished(&error));
         self.held().remove(&run.id);
         RunEnd {
             id: run.id.clone(),
@@ -382,6 +400,17 @@ async fn close_handles(run: &Run) {
         }
     });
     futures_util::future::join_all(closing).await;
+}
+
+/// Sessions of owners that died end with the run, even if it did not need what they were for.
+async fn close_left(run: &Arc<Run>) {
+    let closing = run.primitives.close_left(run.clone());
+    if tokio::time::timeout(LEASE, closing).await.is_err() {
+        tracing::warn!(
+            run = run.id,
+            "what an earlier owner left did not close in time"
+        );
+    }
 }
 
 fn verdict(run: &Run, outcome: Option<Outcome>) -> (RunStatus, Option<Error>, Value) {

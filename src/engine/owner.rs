@@ -1,6 +1,7 @@
 //! Who owns a run: a process, named so that its death can be told.
 
 use crate::clock;
+use crate::journal::RunStatus;
 use std::time::Duration;
 
 /// How long a silent owner on another machine keeps its runs.
@@ -33,6 +34,15 @@ pub fn is_alive(owner: &str, alive_ms: u64) -> bool {
     }
     let lease = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
     clock::unix_ms().saturating_sub(alive_ms) < lease
+}
+
+/// How a run is shown: one whose owner died still says `running` in the journal, and is `dead`.
+#[must_use]
+pub fn status_of(status: RunStatus, owner: &str, alive_ms: u64) -> &'static str {
+    if status == RunStatus::Running && !is_alive(owner, alive_ms) {
+        return "dead";
+    }
+    status.as_str()
 }
 
 fn host() -> String {

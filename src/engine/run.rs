@@ -1,6 +1,6 @@
 //! One run: what it owns, and how its calls are recorded, replayed, bounded and cancelled.
 
-use super::event::{Events, What};
+use super::event::{Event, Events, What};
 use super::live::{self, Handle, LiveRef, LiveTable, LiveValue};
 use super::owner::LEASE;
 use super::primitive::{Call, Class, Primitive, Primitives, Probe, Reply};
@@ -8,7 +8,7 @@ use super::watch::Watch;
 use super::{canonical, derive};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Entry, EntryState, Journal, LogLine};
+use crate::journal::{Entry, EntryState, Journal};
 use crate::secret::Secret;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -508,13 +508,6 @@ impl Run {
 
     /// Adds a line to the run's log.
     pub fn log(&self, level: &str, step: &str, text: &str) {
-        let line = LogLine {
-            t_ms: clock::unix_ms(),
-            level: level.to_owned(),
-            step: step.to_owned(),
-            text: text.to_owned(),
-        };
-        self.journal.log(&self.id, line);
         self.tell(What::Log {
             level: level.to_owned(),
             step: step.to_owned(),
@@ -522,8 +515,23 @@ impl Run {
         });
     }
 
+    /// Tells listeners, and the journal what a late one must not miss.
     pub(super) fn tell(&self, what: What) {
-        self.events.send(&self.id, &self.node, what);
+        let event = self.event(what);
+        if !matches!(event.what, What::Progress { .. }) {
+            let name = event.what.name();
+            self.journal.tell(&self.id, self.fence, name, event.text());
+        }
+        self.events.send(event);
+    }
+
+    pub(super) fn event(&self, what: What) -> Event {
+        Event {
+            t_ms: clock::unix_ms(),
+            run: self.id.clone(),
+            node: self.node.clone(),
+            what,
+        }
     }
 
     /// The journal, for primitives that wait for messages.

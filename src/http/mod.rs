@@ -4,16 +4,19 @@ pub(crate) mod attempt;
 mod certificate;
 pub(crate) mod download;
 pub(crate) mod legacy_tls;
+mod seats;
 pub mod server;
 pub(crate) mod status;
 pub mod tls;
 mod trust;
 
 pub use certificate::{Certificate, Fingerprint};
+pub(crate) use seats::network_of;
 pub use status::kind_of_status;
 pub use trust::Trust;
 
 use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
 use reqwest::Client;
 use std::sync::Once;
 use std::time::Duration;
@@ -33,6 +36,18 @@ pub fn install_tls_provider() {
 /// # Errors
 /// `invalid` if the PEM text of [`Trust::Ca`] holds no certificate.
 pub fn client(trust: &Trust, request_timeout: Duration) -> Result<Client> {
+    client_as(trust, None, request_timeout)
+}
+
+/// The same, for a server that asks for a certificate: `identity` is one with its key, PEM.
+///
+/// # Errors
+/// As [`client`], and `invalid` if the identity cannot be used.
+pub fn client_as(
+    trust: &Trust,
+    identity: Option<&Secret>,
+    request_timeout: Duration,
+) -> Result<Client> {
     install_tls_provider();
     Client::builder()
         .user_agent(concat!("flowrun/", env!("CARGO_PKG_VERSION")))
@@ -42,7 +57,7 @@ pub fn client(trust: &Trust, request_timeout: Duration) -> Result<Client> {
         .tcp_user_timeout(Duration::from_secs(120))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .tls_backend_preconfigured(trust.tls()?)
+        .tls_backend_preconfigured(trust.tls_as(identity)?)
         .build()
         .map_err(|e| Error::new(Kind::Internal, "no HTTP client").caused_by(&e))
 }

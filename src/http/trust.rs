@@ -2,14 +2,16 @@
 
 use super::certificate::{Fingerprint, public_key};
 use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, OtherError,
+    RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::sync::Arc;
 
 /// Whose certificates are accepted.
@@ -32,6 +34,27 @@ impl Trust {
     /// # Errors
     /// `invalid` if the PEM text of [`Trust::Ca`] holds no certificate.
     pub fn tls(&self) -> Result<ClientConfig> {
+        self.tls_as(None)
+    }
+
+    /// The same, showing a certificate if the server asks: `identity` is one with its key, PEM.
+    pub(super) fn tls_as(&self, identity: Option<&Secret>) -> Result<ClientConfig> {
+        let builder = self.server_side()?;
+        let Some(pem) = identity else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let bad = |what: &str| Error::new(Kind::Invalid, format!("client certificate: {what}"));
+        let chain = CertificateDer::pem_slice_iter(pem.expose().as_bytes())
+            .collect::<std::result::Result<Vec<_>, _>>()
+            .map_err(|e| bad("unreadable").caused_by(&e))?;
+        let key = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes())
+            .map_err(|e| bad("no key beside it").caused_by(&e))?;
+        let config = builder.with_client_auth_cert(chain, key);
+        config.map_err(|e| bad("it and its key do not fit").caused_by(&e))
+    }
+
+    /// What is believed of the server.
+    fn server_side(&self) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
         let provider = Arc::new(ring::default_provider());
         let broken = |e: rustls::Error| Error::new(Kind::Internal, "no TLS client").caused_by(&e);
         let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -39,9 +62,7 @@ impl Trust {
             .map_err(broken)?;
         let verifier: Arc<dyn ServerCertVerifier> = match self {
             Self::Ca(pem) => {
-                return Ok(builder
-                    .with_root_certificates(roots(pem)?)
-                    .with_no_client_auth());
+                return Ok(builder.with_root_certificates(roots(pem)?));
             }
             Self::System => {
                 Arc::new(rustls_platform_verifier::Verifier::new(provider).map_err(broken)?)
@@ -57,12 +78,11 @@ impl Trust {
         };
         Ok(builder
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth())
+            .with_custom_certificate_verifier(verifier))
     }
 }
 
-fn roots(pem: &str) -> Result<RootCertStore> {
+pub(super) fn roots(pem: &str) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(|c| c.ok());
     roots.add_parsable_certificates(certificates);

@@ -36,6 +36,16 @@ impl RunStatus {
         }
     }
 
+    /// Every status, in the order of the documentation.
+    pub const ALL: [Self; 6] = [
+        Self::Running,
+        Self::Done,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Stopped,
+        Self::Stuck,
+    ];
+
     pub(super) fn parse(text: &str) -> Self {
         match text {
             "done" => Self::Done,
@@ -98,7 +108,7 @@ pub struct RunRecord {
 }
 
 /// How far a call got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryState {
     /// Begun; whether it took effect is not known.
@@ -128,7 +138,7 @@ impl EntryState {
 }
 
 /// One call or step of a run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
     /// Step path, primitive and count: `write image/disk.verify#1`.
     pub key: String,
@@ -160,8 +170,8 @@ pub struct Entry {
     pub downtime_ms: u64,
 }
 
-/// One line of a run's log.
-#[derive(Debug, Clone, Serialize)]
+/// One line of a run's log; the fields of the event that told it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogLine {
     /// Milliseconds since 1970.
     pub t_ms: u64,
@@ -207,8 +217,8 @@ pub struct Pin {
 /// The answer to a request for a node.
 #[derive(Debug, Clone)]
 pub enum NodeLock {
-    /// The node is ours.
-    Taken,
+    /// The node is ours; it is as the inventory has it, with what runs learned laid over.
+    Taken(Value),
     /// Somebody holds it.
     Held(NodeOwner),
 }
@@ -233,4 +243,6 @@ pub struct ExpectedCallback {
     pub token_hash: String,
     /// Name of the target that the ramdisk was told to export.
     pub iqn: String,
+    /// The run has ended: only the repeat of a callback that it got can be accepted.
+    pub ended: bool,
 }

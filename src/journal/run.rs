@@ -1,8 +1,10 @@
 //! What is asked of the journal: one method a question.
 
+use super::event::append;
+use super::learned;
 use super::record::{
-    Bundle, Entry, EntryState, ExpectedCallback, LogLine, NodeLock, NodeOwner, RunRecord,
-    RunStatus, Takeover,
+    Bundle, Entry, EntryState, ExpectedCallback, NodeLock, NodeOwner, RunRecord, RunStatus,
+    Takeover,
 };
 use super::store::Journal;
 use crate::clock;
@@ -35,6 +37,8 @@ impl Journal {
                 return Ok(NodeLock::Held(owner));
             }
             save_bundle(db, &bundle)?;
+            let mut view = new.node_view;
+            learned::lay_over(&mut view, &learned::load(db, &new.node)?);
             let now = ms(clock::unix_ms());
             db.prepare_cached(
                 "INSERT INTO run (id, node, flow, action, entry, bundle, params, node_view, status,
@@ -48,7 +52,7 @@ impl Journal {
                 new.entry,
                 bundle.hash,
                 new.params.to_string(),
-                new.node_view.to_string(),
+                view.to_string(),
                 now,
                 new.owner,
                 now
@@ -57,7 +61,7 @@ impl Journal {
                 "INSERT OR REPLACE INTO node_lock (node, run, fence) VALUES (?,?,1)",
                 params![new.node, new.id],
             )?;
-            Ok(NodeLock::Taken)
+            Ok(NodeLock::Taken(view))
         })
         .await
     }
@@ -145,26 +149,8 @@ impl Journal {
         });
     }
 
-    /// Appends to the run's log.
-    pub fn log(&self, id: &str, line: LogLine) {
-        let run = id.to_owned();
-        self.post("log", move |db| {
-            db.prepare_cached(
-                "INSERT INTO log SELECT ?1, 1 + coalesce(max(seq), 0), ?2, ?3, ?4, ?5
-                 FROM log WHERE run = ?1",
-            )?
-            .execute(params![
-                run,
-                ms(line.t_ms),
-                line.level,
-                line.step,
-                line.text
-            ])?;
-            Ok(())
-        });
-    }
-
-    /// Ends or stops a run; a final status frees its node and forgets what callbacks it expected.
+    /// Ends or stops a run and appends the `event` that says so; a final status frees its
+    /// node.
     ///
     /// # Errors
     /// `conflict` if the run has another owner now.
@@ -175,6 +161,7 @@ impl Journal {
         status: RunStatus,
         error: Option<Error>,
         result: Option<Value>,
+        (name, event): (&'static str, String),
     ) -> Result<()> {
         let run = id.to_owned();
         let written = self
@@ -193,9 +180,9 @@ impl Journal {
                         ms(fence)
                     ],
                 )?;
+                append(db, &run, fence, name, &event)?;
                 if changed > 0 && status.is_final() {
                     db.execute("DELETE FROM node_lock WHERE run = ?", [&run])?;
-                    db.execute("DELETE FROM expect WHERE run = ?", [&run])?;
                     db.execute("DELETE FROM session WHERE run = ?", [&run])?;
                 }
                 Ok(changed > 0)
@@ -245,18 +232,6 @@ impl Journal {
         }
     }
 
-    /// The newest `limit` runs, newest first.
-    ///
-    /// # Errors
-    /// Only the database's.
-    pub async fn list_runs(&self, limit: u32) -> Result<Vec<RunRecord>> {
-        self.exec(move |db| {
-            let sql = format!("{RUN} ORDER BY created_ms DESC, id DESC LIMIT ?");
-            db.prepare(&sql)?.query_map([limit], run_of_row)?.collect()
-        })
-        .await
-    }
-
     /// The calls and steps of a run in the order they began.
     ///
     /// # Errors
@@ -264,29 +239,6 @@ impl Journal {
     pub async fn entries(&self, id: &str) -> Result<Vec<Entry>> {
         let run = id.to_owned();
         self.exec(move |db| load_entries(db, &run)).await
-    }
-
-    /// A run's log, from line `after` on.
-    ///
-    /// # Errors
-    /// Only the database's.
-    pub async fn logs(&self, id: &str, after: u64) -> Result<Vec<LogLine>> {
-        let run = id.to_owned();
-        self.exec(move |db| {
-            db.prepare_cached(
-                "SELECT t_ms, level, step, text FROM log WHERE run = ? AND seq > ? ORDER BY seq",
-            )?
-            .query_map(params![run, ms(after)], |row| {
-                Ok(LogLine {
-                    t_ms: unsigned(row.get(0)?),
-                    level: row.get(1)?,
-                    step: row.get(2)?,
-                    text: row.get(3)?,
-                })
-            })?
-            .collect()
-        })
-        .await
     }
 
     /// The files of a bundle.
@@ -317,7 +269,8 @@ impl Journal {
         })
     }
 
-    /// Lets callbacks for a node in that carry the key with this hash. Idempotent.
+    /// Lets callbacks for a node in that carry the key with this hash, and forgets those of runs
+    /// that have ended. Idempotent.
     ///
     /// # Errors
     /// Only the database's.
@@ -332,6 +285,11 @@ impl Journal {
         let run = id.to_owned();
         self.exec(move |db| {
             db.execute(
+                "DELETE FROM expect WHERE node_uuid = ? AND run IN
+                 (SELECT id FROM run WHERE status NOT IN ('running', 'stopped'))",
+                [&node_uuid],
+            )?;
+            db.execute(
                 "INSERT OR REPLACE INTO expect (run, node_uuid, key_hash, token_hash, iqn)
                  VALUES (?,?,?,?,?)",
                 params![run, node_uuid, key_hash, token_hash, iqn],
@@ -341,7 +299,7 @@ impl Journal {
         .await
     }
 
-    /// The runs that expect a callback of this node.
+    /// The runs that expect a callback of this node, and the last one that did.
     ///
     /// # Errors
     /// Only the database's.
@@ -349,7 +307,9 @@ impl Journal {
         let uuid = node_uuid.to_owned();
         self.exec(move |db| {
             db.prepare_cached(
-                "SELECT run, key_hash, token_hash, iqn FROM expect WHERE node_uuid = ?",
+                "SELECT expect.run, key_hash, token_hash, iqn,
+                 coalesce(status NOT IN ('running', 'stopped'), 0)
+                 FROM expect LEFT JOIN run ON run.id = expect.run WHERE node_uuid = ?",
             )?
             .query_map([uuid], |row| {
                 Ok(ExpectedCallback {
@@ -357,6 +317,7 @@ impl Journal {
                     key_hash: row.get(1)?,
                     token_hash: row.get(2)?,
                     iqn: row.get(3)?,
+                    ended: row.get(4)?,
                 })
             })?
             .collect()
@@ -376,6 +337,20 @@ impl Journal {
                 params![run, name, body, ms(clock::unix_ms())],
             )?;
             message(db, &run, name).map(Option::unwrap_or_default)
+        })
+        .await
+    }
+
+    /// The names of the sessions that the run's owners noted.
+    ///
+    /// # Errors
+    /// Only the database's.
+    pub async fn sessions(&self, id: &str) -> Result<Vec<String>> {
+        let run = id.to_owned();
+        self.exec(move |db| {
+            db.prepare("SELECT DISTINCT name FROM session WHERE run = ?")?
+                .query_map([run], |row| row.get(0))?
+                .collect()
         })
         .await
     }
@@ -415,10 +390,11 @@ impl Journal {
     }
 }
 
-const RUN: &str = "SELECT id, node, flow, action, entry, bundle, params, node_view, status, error,
+pub(super) const RUN: &str =
+    "SELECT id, node, flow, action, entry, bundle, params, node_view, status, error,
     result, cancel, created_ms, ended_ms, resumes, downtime_ms, owner, fence, alive_ms FROM run";
 
-fn run_of_row(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+pub(super) fn run_of_row(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let status: String = row.get(8)?;
     let error: Option<String> = row.get(9)?;
     let result: Option<String> = row.get(10)?;
@@ -507,7 +483,7 @@ fn insert_entry(db: &Connection, run: &str, fence: u64, e: &Entry) -> rusqlite::
     Ok(written > 0)
 }
 
-fn save_bundle(db: &Connection, bundle: &Bundle) -> rusqlite::Result<()> {
+pub(super) fn save_bundle(db: &Connection, bundle: &Bundle) -> rusqlite::Result<()> {
     for (path, text) in &bundle.files {
         let hash = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
         db.execute(
@@ -549,13 +525,13 @@ fn message(db: &Connection, run: &str, name: &str) -> rusqlite::Result<Option<St
         .optional()
 }
 
-fn fenced(id: &str) -> Error {
+pub(super) fn fenced(id: &str) -> Error {
     Error::new(Kind::Conflict, "this process no longer owns the run")
         .target(id)
         .hint("another process took it over; `flowrun show` tells which")
 }
 
-fn json(text: &str) -> Value {
+pub(super) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or(Value::Null)
 }
 
@@ -619,7 +595,7 @@ mod tests {
         let (run, bundle) = new_run("r1", "n");
         assert!(matches!(
             journal.create_run(run, bundle.clone()).await.unwrap(),
-            NodeLock::Taken
+            NodeLock::Taken(_)
         ));
         let (second, _) = new_run("r2", "n");
         let NodeLock::Held(owner) = journal
@@ -631,12 +607,19 @@ mod tests {
         };
         assert_eq!(owner.run, "r1");
         journal
-            .end_run("r1", 1, RunStatus::Done, None, None)
+            .end_run(
+                "r1",
+                1,
+                RunStatus::Done,
+                None,
+                None,
+                ("run_finished", "{}".into()),
+            )
             .await
             .unwrap();
         assert!(matches!(
             journal.create_run(second, bundle).await.unwrap(),
-            NodeLock::Taken
+            NodeLock::Taken(_)
         ));
         assert_eq!(journal.bundle("h").await.unwrap().files.len(), 1);
     }

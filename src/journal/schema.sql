@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS run (
     alive_ms INTEGER NOT NULL               -- when the owner last said that it lives
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS run_created ON run (created_ms);
+CREATE INDEX IF NOT EXISTS run_status ON run (status);
 
 CREATE TABLE IF NOT EXISTS entry (
     run TEXT NOT NULL, key TEXT NOT NULL,
@@ -46,9 +47,11 @@ CREATE TABLE IF NOT EXISTS entry (
     PRIMARY KEY (run, key)
 ) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS log (
-    run TEXT NOT NULL, seq INTEGER NOT NULL, t_ms INTEGER NOT NULL,
-    level TEXT NOT NULL, step TEXT NOT NULL, text TEXT NOT NULL,
+-- What a run told, in its order; log lines are events too.
+CREATE TABLE IF NOT EXISTS event (
+    run TEXT NOT NULL, seq INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    body TEXT NOT NULL,                     -- JSON
     PRIMARY KEY (run, seq)
 ) WITHOUT ROWID;
 

@@ -114,6 +114,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "full")?;
     connection.execute_batch(include_str!("schema.sql"))?;
     connection.execute_batch(include_str!("pin.sql"))?;
+    connection.execute_batch(include_str!("edit.sql"))?;
+    connection.execute_batch(include_str!("learned.sql"))?;
     Ok(connection)
 }
 

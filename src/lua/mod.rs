@@ -12,6 +12,7 @@ mod host;
 mod pattern;
 pub mod spec;
 pub mod stdlib;
+mod survey;
 mod value;
 mod vm;
 
@@ -50,7 +51,7 @@ impl LuaRuntime {
         Ok(info)
     }
 
-    /// What the flow says it destroys on this node.
+    /// What the flow says this action destroys on this node.
     ///
     /// # Errors
     /// As [`Self::inspect`], and those of the flow's own function.
@@ -58,6 +59,7 @@ impl LuaRuntime {
         &self,
         bundle: &Arc<Bundle>,
         entry: &str,
+        action: &str,
         node: &Value,
         params: &Value,
     ) -> Result<Vec<String>> {
@@ -66,7 +68,7 @@ impl LuaRuntime {
         let params = value::from_json(&vm.lua, params).map_err(|e| internal(&e))?;
         let (ok, list): (bool, LuaValue) = vm
             .function("destroys")?
-            .call((def, node, params))
+            .call((def, node, params, action))
             .map_err(|e| internal(&e))?;
         if !ok {
             return Err(failure::from_lua(&list));

@@ -3,7 +3,7 @@
 //! The declaration checks arguments (from Lua and from `flowrun call` alike) and is what help,
 //! manual and editor types are printed from.
 
-use crate::engine::{Call, Class, LiveRef, Primitive, Primitives, Probe, Reply};
+use crate::engine::{Call, Class, LiveRef, Primitive, Primitives, Probe, Reply, Run};
 use crate::error::{Error, Kind, Result};
 use crate::suggest::near;
 use futures_util::future::BoxFuture;
@@ -594,13 +594,32 @@ fn show(value: &Value) -> String {
 }
 
 /// All primitives by full name.
-#[derive(Debug, Default)]
-pub struct Registry(BTreeMap<String, Arc<FnSpec>>);
+#[derive(Default)]
+pub struct Registry {
+    functions: BTreeMap<String, Arc<FnSpec>>,
+    close_left: Option<CloseLeft>,
+}
+
+type CloseLeft = Box<dyn Fn(Arc<Run>) -> BoxFuture<'static, ()> + Send + Sync>;
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.functions.keys()).finish()
+    }
+}
 
 impl Registry {
     /// Adds a primitive.
     pub fn add(&mut self, spec: FnSpec) {
-        self.0.insert(spec.full_name(), Arc::new(spec));
+        self.functions.insert(spec.full_name(), Arc::new(spec));
+    }
+
+    /// Says how to close what earlier owners of a run left open.
+    pub fn on_left(
+        &mut self,
+        close: impl Fn(Arc<Run>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) {
+        self.close_left = Some(Box::new(close));
     }
 
     /// The primitive of this name.
@@ -608,8 +627,8 @@ impl Registry {
     /// # Errors
     /// `invalid` with the near miss.
     pub fn get(&self, name: &str) -> Result<&Arc<FnSpec>> {
-        self.0.get(name).ok_or_else(|| {
-            let names: Vec<_> = self.0.keys().map(String::as_str).collect();
+        self.functions.get(name).ok_or_else(|| {
+            let names: Vec<_> = self.functions.keys().map(String::as_str).collect();
             let error = Error::new(Kind::Invalid, format!("there is no primitive {name}"));
             match near(name, &names) {
                 Some(near) => error.hint(format!("did you mean {near}?")),
@@ -620,15 +639,22 @@ impl Registry {
 
     /// All of them, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<FnSpec>> {
-        self.0.values()
+        self.functions.values()
     }
 }
 
 impl Primitives for Registry {
     fn find(&self, name: &str) -> Option<Arc<dyn Primitive>> {
-        self.0
+        self.functions
             .get(name)
             .map(|spec| spec.clone() as Arc<dyn Primitive>)
+    }
+
+    fn close_left(&self, run: Arc<Run>) -> BoxFuture<'static, ()> {
+        match &self.close_left {
+            Some(close) => close(run),
+            None => Box::pin(async {}),
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 /// Folder of library modules inside a bundle.
 pub(super) const FOLDER: &str = "stdlib/";
+/// Folder of the stock flows inside a bundle.
+pub const FLOWS_FOLDER: &str = "flows";
 
 macro_rules! embedded {
     ($($path:literal),* $(,)?) => {
@@ -13,9 +15,13 @@ macro_rules! embedded {
 
 /// The library's modules.
 const MODULES: &[(&str, &str)] = embedded![
+    "stdlib/attempt.lua",
+    "stdlib/boot_mode.lua",
+    "stdlib/capability.lua",
     "stdlib/instance_boot.lua",
     "stdlib/iscsi_deploy.lua",
     "stdlib/power.lua",
+    "stdlib/validation.lua",
     "stdlib/vmedia_boot.lua",
 ];
 

@@ -11,4 +11,7 @@ mod node;
 mod objectstore;
 mod openstack;
 mod quirks;
+mod reload;
+mod serve;
 mod support;
+mod sweep;

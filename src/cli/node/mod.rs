@@ -4,11 +4,12 @@ mod power;
 mod show;
 mod trust;
 
+use super::Exit;
 use super::args::{Cli, NodeCommand};
 use super::format::short;
 use super::site::Ground;
-use super::{Exit, inspect};
 use crate::cli::output::out;
+use crate::engine::status_of;
 use crate::error::{Error, Kind, Result};
 use crate::ilo::Ilo;
 use crate::journal::NodeOwner;
@@ -73,7 +74,7 @@ async fn list(cli: &Cli) -> Result<Exit> {
 }
 
 fn status(owner: &NodeOwner) -> &'static str {
-    inspect::status_of(owner.status, &owner.owner, owner.alive_ms)
+    status_of(owner.status, &owner.owner, owner.alive_ms)
 }
 
 /// The run that holds a node, in JSON; `null` without one.

@@ -211,6 +211,8 @@ struct Expected {
 /// What the listener keeps of an accepted callback.
 #[derive(Deserialize)]
 struct Callback {
+    /// Absent from an error report of a ramdisk that never got one.
+    #[serde(default)]
     address: String,
     #[serde(default)]
     iqn: String,

@@ -81,12 +81,16 @@ impl Site {
 
     /// The node's iLO. One session serves all calls of a run and is closed at its end.
     pub(super) async fn ilo(self: &Arc<Self>, call: &Call, name: &str) -> Result<Arc<Ilo>> {
+        self.ilo_of(&call.run, name).await
+    }
+
+    pub(super) async fn ilo_of(self: &Arc<Self>, run: &Arc<Run>, name: &str) -> Result<Arc<Ilo>> {
         let shared = format!("ilo {name}");
-        let handle = call.run.share(&shared, || Arc::new(IloSession::default()));
+        let handle = run.share(&shared, || Arc::new(IloSession::default()));
         let session = (&*handle as &dyn Any).downcast_ref::<IloSession>();
         let not_ours = || Error::new(Kind::Internal, format!("{shared:?} is something else"));
         let connecting = session.ok_or_else(not_ours)?.connecting(|| {
-            let (site, run) = (self.clone(), call.run.clone());
+            let (site, run) = (self.clone(), run.clone());
             connect(site, run, name.to_owned(), shared.clone())
         });
         connecting.await

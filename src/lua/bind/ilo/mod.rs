@@ -7,7 +7,7 @@ mod raw;
 mod vmedia;
 
 use super::site::Site;
-use crate::engine::{Class, Reply};
+use crate::engine::{Class, Reply, Run};
 use crate::error::Kind;
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
 use serde::Deserialize;
@@ -60,6 +60,19 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
     vmedia::register(registry, site);
     boot::register(registry, site);
     raw::register(registry, site);
+    let site = site.clone();
+    registry.on_left(move |run| Box::pin(close_left(site.clone(), run)));
+}
+
+/// The sessions of owners that died, on iLOs that no call of this owner went to: connecting ends
+/// them.
+async fn close_left(site: Arc<Site>, run: Arc<Run>) {
+    let names = run.journal().sessions(&run.id).await.unwrap_or_default();
+    for node in names.iter().filter_map(|name| name.strip_prefix("ilo ")) {
+        if let Err(error) = site.ilo_of(&run, node).await {
+            tracing::warn!(node, %error, "a session of an earlier owner stays open on its iLO");
+        }
+    }
 }
 
 /// Declares a primitive that takes a node and looks at its iLO.

@@ -1,0 +1,140 @@
+//! Who is let in.
+
+use super::daemon::{Daemon, json_of, site};
+use crate::flow::{LabUp, flowrun, told};
+use reqwest::Method;
+use std::process::Command;
+
+#[tokio::test]
+async fn nothing_but_the_callback_and_health_is_open() {
+    let lab = LabUp::start(1, &[]);
+    let daemon = Daemon::over(&lab);
+    let client = daemon.client_from([127, 0, 0, 7]);
+    let document = daemon.get("/openapi.json").await;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let open = operation
+                .get("security")
+                .is_some_and(|s| s.as_array().unwrap().is_empty());
+            let url = format!("{}{path}", daemon.url.clone());
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let response = client.request(method, url).send().await.unwrap();
+            if open {
+                assert_ne!(response.status(), 401, "{path}");
+                continue;
+            }
+            assert_eq!(
+                response.headers()["www-authenticate"],
+                "Bearer realm=\"flowrun\""
+            );
+            let body = json_of(response, 401).await;
+            assert_eq!(body["error"]["kind"], "auth", "{path}");
+        }
+    }
+    let output = flowrun(&["runs", "--server", &daemon.url, "--ca-file"])
+        .arg(site(&lab)["ca_file"].as_str().unwrap())
+        .output()
+        .unwrap();
+    told(&output, 1, &["this needs the operator's token [auth]"]);
+    assert!(!daemon.said().contains(&daemon.token));
+}
+
+#[tokio::test]
+async fn an_address_that_guesses_is_not_listened_to() {
+    let lab = LabUp::start(1, &[]);
+    let daemon = Daemon::over(&lab);
+    let guesser = daemon.client_from([127, 0, 0, 9]);
+    let url = format!("{}/v1/runs", daemon.url);
+    let mut answers = Vec::new();
+    for n in 0..60 {
+        let guess = guesser.get(&url).bearer_auth(format!("flowrun_{n}"));
+        answers.push(guess.send().await.unwrap().status().as_u16());
+    }
+    assert_eq!((answers[0], answers[59]), (401, 429), "{answers:?}");
+    let right = guesser.get(&url).bearer_auth(&daemon.token);
+    let response = right.send().await.unwrap();
+    assert!(response.headers().contains_key("retry-after"));
+    assert_eq!(json_of(response, 429).await["error"]["retryable"], true);
+    daemon.get("/v1/runs").await;
+
+    let node = &site(&lab)["nodes"][0];
+    let callback = format!(
+        "{}/v1/nodes/{}/vendor_passthru/pass_deploy_info",
+        daemon.url,
+        node["uuid"].as_str().unwrap()
+    );
+    let mut answers = Vec::new();
+    for _ in 0..60 {
+        let guess = guesser.post(&callback).body("{}");
+        answers.push(guess.send().await.unwrap().status().as_u16());
+    }
+    assert_eq!((answers[0], answers[59]), (400, 429), "{answers:?}");
+}
+
+/// A client certificate of `[api] client_ca` does without a token; another's does not.
+#[tokio::test]
+async fn a_client_certificate_stands_for_a_token() {
+    let lab = LabUp::start(1, &[]);
+    let make = |name: &str| {
+        let script = format!(
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+             -subj /CN={name} -keyout {name}.key -out {name}-ca.pem 2>&1 && \
+             openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=operator \
+             -keyout client.key -out client.csr 2>&1 && \
+             openssl x509 -req -in client.csr -CA {name}-ca.pem -CAkey {name}.key -days 2 \
+             -CAcreateserial -extfile <(echo basicConstraints=CA:FALSE) \
+             -out client.pem 2>&1 && cat client.pem client.key > {name}.pem"
+        );
+        let mut command = Command::new("bash");
+        let made = command.args(["-c", &script]).current_dir(lab.path("."));
+        assert!(made.output().unwrap().status.success(), "openssl is needed");
+        lab.path(&format!("{name}.pem"))
+    };
+    let (ours, others) = (make("ours"), make("others"));
+    let client_ca = format!("client_ca = \"{}\"", lab.path("ours-ca.pem").display());
+    let daemon = Daemon::with(&lab, &client_ca, "");
+    let runs_as = |certificate: &std::path::Path| {
+        let mut command = flowrun(&["runs", "--server", &daemon.url, "--ca-file"]);
+        command.arg(site(&lab)["ca_file"].as_str().unwrap());
+        command
+            .arg("--client-cert")
+            .arg(certificate)
+            .output()
+            .unwrap()
+    };
+    told(&runs_as(&ours), 0, &["STARTED"]);
+    let refused = runs_as(&others);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    // Neither does a ramdisk need one, nor an operator with a token.
+    daemon.get("/v1/runs").await;
+    let health = daemon
+        .client_from([127, 0, 0, 1])
+        .get(format!("{}/healthz", daemon.url));
+    assert_eq!(health.send().await.unwrap().status(), 200);
+}
+
+#[test]
+fn a_server_does_not_expose_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("flowrun.toml");
+    let site = format!(
+        "[site]\nstate_dir = \"{}\"\n[api]\n",
+        dir.path().join("state").display()
+    );
+    let started = |api: &str| {
+        std::fs::write(&config, format!("{site}{api}")).unwrap();
+        let config = config.to_str().unwrap();
+        flowrun(&["serve", "--config", config]).output().unwrap()
+    };
+    told(&started(""), 2, &["no address to listen on"]);
+    let everywhere = "listen = \"0.0.0.0:0\"\n";
+    told(
+        &started(everywhere),
+        2,
+        &["could deploy and wipe servers", "flowrun serve token"],
+    );
+    let token = format!("{everywhere}token_sha256 = [\"{}\"]\n", "0".repeat(64));
+    told(&started(&token), 2, &["needs tls_cert and tls_key"]);
+    let wrong = format!("{everywhere}token_sha256 = [\"hunter2\"]\n");
+    told(&started(&wrong), 2, &["token_sha256 is not a SHA-256"]);
+}
