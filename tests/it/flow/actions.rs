@@ -4,7 +4,7 @@
 use super::inventory::Wanted;
 use super::{FLOW, LabUp, ROOT_UUID, code, run, text, told};
 use serde_json::Value;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Boot mode and what is deployed, in the order of the nodes.
 const CASES: [(&str, Kind); 6] = [
@@ -390,10 +390,9 @@ fn a_server_with_a_boot_iso_gets_it_anew_whenever_it_is_started() {
         assert_eq!(inserted(&lab), count + 1, "{words}: {}", text(&output));
     }
     // Not while a deployment has the node.
-    let child = lab
-        .configured(&[FLOW, "rebuild", "--node", "lab-1"])
-        .spawn();
-    let mut child = child.unwrap();
+    let mut child = lab.configured(&[FLOW, "rebuild", "--node", "lab-1"]);
+    child.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.spawn().unwrap();
     super::until_entry(&lab, "wait for ramdisk/ramdisk.wait");
     let output = lab
         .configured(&["node", "power", "lab-1", "reboot"])
