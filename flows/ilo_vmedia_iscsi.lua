@@ -12,9 +12,9 @@ end
 
 -- A deployment that fails ends so, last line first, each attempted whatever becomes of the others.
 local function on_failure(node)
-  undo(function() boot_iso.release(node) end)
-  undo(function() vmedia_boot.cleanup(node) end)
-  undo(function() power.off(node) end) -- media go when nothing reads them
+  undo(function() step("release boot ISO", function() boot_iso.release(node) end) end)
+  undo(function() step("clean up media", function() vmedia_boot.cleanup(node) end) end)
+  undo(function() step("power off", function() power.off(node) end) end) -- before media go
   undo(function(cause)
     inventory.update(node, {
       provision_state = "deploy failed",
@@ -66,14 +66,16 @@ local function deploy(_, node, p, preserve_ephemeral)
     local info = node.instance_info
     inventory.update(node, {
       provision_state = "active",
-      forget = { "instance_info.boot_iso" },
+      forget = { "instance_info.boot_iso" }, -- unless there is a new one
+      instance_info = { boot_iso = iso },
       driver_internal_info = { instance = {
         image_source = info.image_source,
         root_gb = info.root_gb, swap_mb = info.swap_mb, ephemeral_gb = info.ephemeral_gb,
       } },
     })
-    if iso then inventory.update(node, { instance_info = { boot_iso = iso } }) end
-    boot_iso.release(node, { except = iso }) -- what an earlier deployment booted from
+    -- What an earlier deployment booted from; a server that runs is not given up for it.
+    local _, err = try(boot_iso.release, node, { except = iso })
+    if err then log.warn("an earlier boot ISO is still held: %s", err) end
   end)
   return {
     image = img, target = target.address, written = written, booted = booted, boot_iso = iso,

@@ -6,11 +6,28 @@ local instance_boot = {}
 -- Ironic's `pxe_append_params`.
 local KERNEL_PARAMS = "nofb nomodeset vga=normal"
 
+-- What a boot ISO of the image is made of.
+local function ingredients(node, properties)
+  return {
+    kernel = properties.kernel,
+    kernel_checksum = properties.kernel_checksum,
+    ramdisk = properties.ramdisk,
+    ramdisk_checksum = properties.ramdisk_checksum,
+    kernel_params = node.instance_info.kernel_append_params or KERNEL_PARAMS,
+    boot = capability(node, "boot_mode") or "both",
+  }
+end
+
+-- Finds out whether a boot ISO could be built: kernel, ramdisk, boot loaders, command line.
+function instance_boot.check_boot_iso(node, properties)
+  return image.plan_iso(ingredients(node, properties))
+end
+
 -- The boot ISO of a partition image, in the specification's order: the one that the image names;
 -- the one in Swift of the same image, kernel and ramdisk, whose usage_count grows by one; one that
 -- is built and uploaded, with a usage_count of one.
 local function pick_boot_iso(node, img, written)
-  local info, properties = node.instance_info, img.properties
+  local properties = img.properties
   if properties.boot_iso then return properties.boot_iso end
   if not (properties.kernel and properties.ramdisk) then
     fail("invalid", "there is no boot ISO, and no kernel and ramdisk to build one of",
@@ -20,16 +37,9 @@ local function pick_boot_iso(node, img, written)
     fail("unsupported", "the image's file system has no UUID that a kernel finds it by",
       "use ext4, xfs or btrfs")
   end
-  local shared = boot_iso.acquire(node, {
-    image = info.image_source,
-    kernel = properties.kernel,
-    kernel_checksum = properties.kernel_checksum,
-    ramdisk = properties.ramdisk,
-    ramdisk_checksum = properties.ramdisk_checksum,
-    root_uuid = written.root_uuid,
-    kernel_params = info.kernel_append_params or KERNEL_PARAMS,
-    boot = capability(node, "boot_mode") or "both",
-  })
+  local wanted = ingredients(node, properties)
+  wanted.image, wanted.root_uuid = node.instance_info.image_source, written.root_uuid
+  local shared = boot_iso.acquire(node, wanted)
   log.info("%s boot ISO %s, usage_count %d", shared.built and "built" or "took",
     shared.reference, shared.usage_count)
   return shared.reference

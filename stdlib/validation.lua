@@ -1,7 +1,7 @@
 -- What a deployment needs, checked before anything is touched. All that is missing or wrong is
 -- told at once.
 local vmedia_boot, iscsi_deploy = require "vmedia_boot", require "iscsi_deploy"
-local capability = require "capability"
+local instance_boot, capability = require "instance_boot", require "capability"
 local validation = {}
 
 -- Adds a complaint.
@@ -12,7 +12,10 @@ end
 -- Makes a check by a primitive; what it raises is a complaint.
 local function ask(found, what, fn, ...)
   local value, err = try(fn, ...)
-  if err then found[#found + 1] = { text = what .. ": " .. tostring(err), error = err } end
+  if err then
+    err.message = what .. ": " .. err.message
+    found[#found + 1] = { text = tostring(err), error = err }
+  end
   return value
 end
 
@@ -79,13 +82,17 @@ local function check_properties(found, node, properties)
     add(found, "the image has no %s, but a %s", missing[1],
       missing[1] == "kernel" and "ramdisk" or "kernel")
   end
-  local wants = iscsi_deploy.image_type(node, properties) == "partition"
-    and capability(node, "boot_option") == "netboot"
-  if wants and not properties.boot_iso and #missing == 2 then
-    add(found, "the image has neither boot_iso nor kernel and ramdisk to boot it by netboot")
-  end
+  local there = true
   for _, name in ipairs { "kernel", "ramdisk", "boot_iso" } do
-    if properties[name] then ask(found, "the image's " .. name, image.head, properties[name]) end
+    local source = properties[name]
+    if source and not ask(found, "the image's " .. name, image.head, source) then there = false end
+  end
+  local img = { type = iscsi_deploy.image_type(node, properties), properties = properties }
+  if iscsi_deploy.boot_option(node, img) ~= "netboot" or properties.boot_iso then return end
+  if #missing == 2 then
+    add(found, "the image has neither boot_iso nor kernel and ramdisk to boot it by netboot")
+  elseif #missing == 0 and there then
+    ask(found, "the boot ISO", instance_boot.check_boot_iso, node, properties)
   end
 end
 
@@ -105,6 +112,10 @@ end
 -- With preserve_ephemeral the partitions stay where they are: sizes must be those of the last
 -- deployment.
 local function check_preserved(found, node)
+  if (node.instance_info.ephemeral_gb or 0) == 0 then
+    add(found, "preserve_ephemeral needs instance_info.ephemeral_gb: there is nothing to keep")
+    return
+  end
   local before = (node.driver_internal_info or {}).instance
   if not before then return end
   for _, name in ipairs { "root_gb", "swap_mb", "ephemeral_gb" } do

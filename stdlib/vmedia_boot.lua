@@ -16,11 +16,16 @@ local function iso_name(node)
   return "iso-" .. node.uuid
 end
 
+local warned = {}
+
 -- A value by its name, or by the one that Ironic gave it until its Xena release.
 local function by_either_name(section, info, name)
   local older = "ilo_" .. name
   if info[name] or not info[older] then return info[name] end
-  log.warn("%s.%s is the older name of %s.%s", section, older, section, name)
+  if not warned[older] then
+    log.warn("%s.%s is the older name of %s.%s", section, older, section, name)
+  end
+  warned[older] = true
   return info[older]
 end
 

@@ -8,6 +8,8 @@ use flowrun::disk::{
     FileSystemKind, PartitionImage, PartitionsWritten, WriteOptions, write_partition_image,
 };
 use flowrun::error::{Kind, Result};
+use flowrun::image::iso::Source;
+use flowrun::image::loader::DiskLoader;
 use flowrun::image::source::ImageSource;
 use std::fs;
 use std::path::Path;
@@ -28,6 +30,7 @@ fn wanted(boot_mode: BootMode, local_boot: bool) -> PartitionImage {
         ephemeral_format: FileSystemKind::Ext4,
         preserve_ephemeral: false,
         configdrive: Vec::new(),
+        loader: None,
         identity: uuid::Uuid::new_v4(),
     }
 }
@@ -123,6 +126,32 @@ async fn a_bios_disk_has_what_ironic_puts_there() {
     // The root partition keeps its size, and the file system can grow into it.
     assert_eq!(fs::metadata(&root).unwrap().len(), 256 * MIB);
     tool("e2fsprogs", "resize2fs", &["-f", &show(&root)]);
+}
+
+/// A BIOS starts an image from the disk only if the image has a boot sector of its own.
+#[tokio::test]
+async fn what_a_bios_could_not_start_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = file_system(&folder, "ext4", 200 * MIB);
+    let lun = FileLun::empty(&folder.path().join("disk"), 640 * MIB, 512);
+    let mut wanted = wanted(BootMode::Bios, true);
+    wanted.loader = Some(DiskLoader::Bios(Source::Bytes(vec![0x90; 440])));
+    let refused = async |wanted: &PartitionImage, words: &str| {
+        let error = write(&lun, &image, wanted).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+        assert!(error.message().contains(words), "{error}");
+        assert!(error.advice().unwrap().contains("netboot"), "{error:?}");
+        let disk = fs::read(lun.path()).unwrap();
+        assert!(disk.iter().all(|byte| *byte == 0), "nothing is written");
+    };
+    refused(&wanted, "boot sector").await;
+    let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0x55, 0xAA], 510).unwrap();
+    wanted.layout.label = Some(Label::Gpt);
+    refused(&wanted, "msdos").await;
+    wanted.layout.label = None;
+    write(&lun, &image, &wanted).await.unwrap();
+    assert!(fs::read(lun.path()).unwrap().starts_with(&[0x90; 440]));
 }
 
 #[tokio::test]
