@@ -12,9 +12,9 @@ end
 
 -- A deployment that fails ends so, last line first, each attempted whatever becomes of the others.
 local function on_failure(node)
-  undo(function() boot_iso.release(node) end)
-  undo(function() vmedia_boot.cleanup(node) end)
-  undo(function() power.off(node) end) -- media go when nothing reads them
+  undo(function() step("release boot ISO", function() boot_iso.release(node) end) end)
+  undo(function() step("clean up media", function() vmedia_boot.cleanup(node) end) end)
+  undo(function() step("power off", function() power.off(node) end) end) -- before media go
   undo(function(cause)
     inventory.update(node, {
       provision_state = "deploy failed",

@@ -141,6 +141,8 @@ pub struct BootLoadersSection {
     pub grub: PathBuf,
     /// shim, for UEFI Secure Boot; absent: firmware starts GRUB itself.
     pub shim: Option<PathBuf>,
+    /// Code for sector 0 of BIOS disks, up to 440 bytes: it starts the active partition.
+    pub mbr: PathBuf,
 }
 
 impl Default for BootLoadersSection {
@@ -150,6 +152,7 @@ impl Default for BootLoadersSection {
             ldlinux: "/usr/lib/syslinux/modules/bios/ldlinux.c32".into(),
             grub: "/usr/lib/grub/x86_64-efi/monolithic/gcdx64.efi".into(),
             shim: None,
+            mbr: "/usr/lib/syslinux/mbr/mbr.bin".into(),
         }
     }
 }

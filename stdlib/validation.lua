@@ -12,7 +12,10 @@ end
 -- Makes a check by a primitive; what it raises is a complaint.
 local function ask(found, what, fn, ...)
   local value, err = try(fn, ...)
-  if err then found[#found + 1] = { text = what .. ": " .. tostring(err), error = err } end
+  if err then
+    err.message = what .. ": " .. err.message
+    found[#found + 1] = { text = tostring(err), error = err }
+  end
   return value
 end
 
@@ -105,6 +108,10 @@ end
 -- With preserve_ephemeral the partitions stay where they are: sizes must be those of the last
 -- deployment.
 local function check_preserved(found, node)
+  if (node.instance_info.ephemeral_gb or 0) == 0 then
+    add(found, "preserve_ephemeral needs instance_info.ephemeral_gb: there is nothing to keep")
+    return
+  end
   local before = (node.driver_internal_info or {}).instance
   if not before then return end
   for _, name in ipairs { "root_gb", "swap_mb", "ephemeral_gb" } do

@@ -47,7 +47,7 @@ tools=(
   qemu-img:qemu-utils qemu-io:qemu-utils qemu-system-x86_64:qemu-system-x86
   memcached:memcached tgtd:tgt tgtadm:tgt iscsi-ls:libiscsi-bin iscsi-inq:libiscsi-bin
   sfdisk:fdisk sgdisk:gdisk blkid:util-linux mkswap:util-linux losetup:util-linux
-  curl:curl rclone:rclone openssl:openssl objdump:binutils file:file
+  curl:curl nc:netcat-openbsd rclone:rclone openssl:openssl objdump:binutils file:file
   gzip:gzip xz:xz-utils zstd:zstd python3:python3 pkg-config:pkg-config
 )
 

@@ -10,6 +10,8 @@
 
 #[path = "tidy/layers.rs"]
 mod layers;
+#[path = "tidy/places.rs"]
+mod places;
 #[path = "tidy/scan.rs"]
 mod scan;
 #[path = "tidy/text.rs"]

@@ -4,6 +4,7 @@ use super::words::words;
 use crate::http::Fingerprint;
 use crate::ilo::model::PowerTarget;
 use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -218,20 +219,51 @@ pub(super) enum NodeCommand {
 
 const POWER_EXAMPLES: &str = "\
 `off` asks the operating system, `force-off` does not. A server that a run works on is not switched
-without --force.
+without --force. One that boots from a boot ISO gets it anew whenever it is started: that is the
+action `reboot` of the flow ilo_vmedia_iscsi, a run like any other.
 
 Examples:
   flowrun node power dl380-7
   flowrun node power dl380-7 off --timeout 10m
+  flowrun node power dl380-7 reboot
   flowrun node power lab-1 on --lab-dir lab";
+
+/// A change of power by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PowerWord {
+    On,
+    Off,
+    ForceOff,
+    Reset,
+    Restart,
+    ColdBoot,
+    /// `on` if it is off, else `reset`, by the flow's action.
+    Reboot,
+}
+
+impl PowerWord {
+    /// What the iLO is asked for; the flow decides on a reboot.
+    pub(super) fn target(self) -> Option<PowerTarget> {
+        Some(match self {
+            Self::On => PowerTarget::On,
+            Self::Off => PowerTarget::Off,
+            Self::ForceOff => PowerTarget::ForceOff,
+            Self::Reset => PowerTarget::Reset,
+            Self::Restart => PowerTarget::Restart,
+            Self::ColdBoot => PowerTarget::ColdBoot,
+            Self::Reboot => return None,
+        })
+    }
+}
 
 #[derive(Debug, Args)]
 pub(super) struct PowerArgs {
     /// The server
     pub(super) node: String,
     /// What to bring it to; absent: print the state
-    #[arg(value_parser = words::<PowerTarget>())]
-    pub(super) target: Option<PowerTarget>,
+    #[arg(value_parser = words::<PowerWord>())]
+    pub(super) target: Option<PowerWord>,
     /// Also while a run works on the server
     #[arg(long)]
     pub(super) force: bool,

@@ -36,10 +36,17 @@ impl Renderer for Lines {
     }
 }
 
-/// The step that `~write image/undo#1` cleans up after.
-fn cleans_up(step: &str) -> Option<&str> {
-    let of = step.strip_prefix('~')?;
-    Some(of.rsplit_once('/').map_or("the run", |(of, _)| of))
+/// `~write image/undo#1` cleans up after that step; a step in it has a name of its own.
+fn cleans_up(step: &str) -> Option<String> {
+    let path = step.strip_prefix('~')?;
+    let (of, last) = path.rsplit_once('/').unwrap_or(("the run", path));
+    let is_item = ["undo#", "at_end#", "defer#"]
+        .iter()
+        .any(|what| last.starts_with(what));
+    Some(match is_item {
+        true => format!("clean-up of {of}"),
+        false => format!("clean-up: {last}"),
+    })
 }
 
 /// The line that stays of an event, if one does. A `defer` that worked is no news.
@@ -62,8 +69,7 @@ fn line(event: &Event, colour: bool) -> Option<String> {
             error,
         } if !(step.starts_with('(') || *ok && step.contains("/defer#")) => {
             let took = seconds(*took);
-            let step =
-                cleans_up(step).map_or_else(|| step.clone(), |of| format!("clean-up of {of}"));
+            let step = cleans_up(step).unwrap_or_else(|| step.clone());
             if *ok {
                 return Some(format!(
                     "{node}: {} {step} {took}",

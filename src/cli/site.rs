@@ -179,10 +179,12 @@ fn lab_config(description: &Value) -> Result<Config> {
         ca_file: Some(text("/ca_file")?.into()),
         ..SwiftSection::default()
     });
-    let [isolinux, ldlinux, grub] = ["0", "1", "2"].map(|n| text(&format!("/boot_loaders/{n}")));
+    let [isolinux, ldlinux, grub, mbr] =
+        ["0", "1", "2", "3"].map(|n| text(&format!("/boot_loaders/{n}")));
     config.boot_loaders.isolinux = isolinux?.into();
     config.boot_loaders.ldlinux = ldlinux?.into();
     config.boot_loaders.grub = grub?.into();
+    config.boot_loaders.mbr = mbr?.into();
     config.nodes = lab_inventory(description, &text("/ca_file")?)?;
     Ok(config)
 }

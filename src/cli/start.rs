@@ -55,6 +55,33 @@ pub(super) async fn run(cli: &Cli, args: &Run) -> Result<Exit> {
     }
 }
 
+/// Runs an action of the stock flow, or of the site's flow of that name.
+pub(super) async fn stock_action(
+    cli: &Cli,
+    ground: &Ground,
+    action: &str,
+    node: &str,
+    given: &BTreeMap<String, String>,
+) -> Result<Exit> {
+    let (bundle, entry) = find_flow("ilo_vmedia_iscsi", &ground.config.site.flows)?;
+    let (flow, action, params) = prepare(ground, &bundle, &entry, Some(action), given)?;
+    let story = follow::Story::begin(cli, ground, 1);
+    let script = Script {
+        bundle,
+        entry,
+        action,
+        params,
+        node: ground.config.node(node)?.view(node),
+    };
+    let new = NewScript {
+        flow,
+        script,
+        node: node.to_owned(),
+    };
+    let started = ground.engine.start(new).await?;
+    finish(cli, ground, story, vec![started]).await
+}
+
 fn prepare(
     ground: &Ground,
     bundle: &Arc<Bundle>,

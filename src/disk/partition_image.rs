@@ -1,13 +1,14 @@
 //! Partitions a disk and writes a partition image into its root partition.
 
 use super::mkfs::{self, FileSystemKind, sparse_file};
-use super::plan::inspect::inspect;
+use super::plan::inspect::{Label, inspect};
 use super::plan::{Layout, LayoutSpec, MIB, Overlay, Planned, Role, partition_table, swap_header};
 use super::write::{Segment, too_large, write_segments};
 use super::{Lun, WriteOptions, Written, read_head};
 use crate::error::{Error, Kind, Result};
 use crate::image::esp::format_esp;
 use crate::image::filesystem::{self, identify};
+use crate::image::loader::DiskLoader;
 use crate::image::source::ImageSource;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -23,6 +24,8 @@ pub struct PartitionImage {
     pub preserve_ephemeral: bool,
     /// Content of the config drive; empty for none.
     pub configdrive: Vec<u8>,
+    /// What starts the image from this disk; absent: something else does.
+    pub loader: Option<DiskLoader>,
     /// Names the disk and what is made on it; the same for every attempt.
     pub identity: Uuid,
 }
@@ -78,6 +81,7 @@ pub async fn write_partition_image(
         let table = partition_table(&layout, disk, wanted.identity)?;
         contents.segments.push(Segment::zeros(0, MIB));
         contents.overlays = table.overlays;
+        contents.boots_by_sector = layout.label == Label::Msdos;
         disk_identifier = table.disk_identifier;
     }
     let (made, planned) = (wanted.clone(), layout.partitions.clone());
@@ -133,6 +137,8 @@ struct Contents {
     segments: Vec<Segment>,
     overlays: Vec<Overlay>,
     root_uuid: Option<String>,
+    /// Whether the table is one by which a BIOS starts the active partition.
+    boots_by_sector: bool,
 }
 
 impl Contents {
@@ -144,12 +150,15 @@ impl Contents {
         image: &Arc<ImageSource>,
         block: u32,
     ) -> Result<()> {
+        let head = image.head(filesystem::HEAD_BYTES)?;
+        self.root_uuid = identify(&head).and_then(|found| found.uuid);
+        let esp_files = self.start_by(wanted, &head)?;
         for planned in partitions {
             let Planned { offset, bytes, .. } = *planned;
             match planned.role {
                 Role::EfiSystem => {
                     let file = sparse_file(bytes)?;
-                    format_esp(file.as_file(), wanted.serial())?;
+                    format_esp(file.path(), bytes, wanted.serial(), &esp_files)?;
                     self.image(planned, Arc::new(mkfs::opened(&file)?));
                 }
                 Role::BiosBoot => self.segments.push(Segment::zeros(offset, bytes)),
@@ -170,8 +179,6 @@ impl Contents {
                     self.overlays.push(Overlay::padded(offset, content, block));
                 }
                 Role::Root => {
-                    let head = image.head(filesystem::HEAD_BYTES)?;
-                    self.root_uuid = identify(&head).and_then(|found| found.uuid);
                     self.image(planned, image.clone());
                     self.segments
                         .push(Segment::zeros(offset + bytes - MIB, MIB));
@@ -179,6 +186,44 @@ impl Contents {
             }
         }
         Ok(())
+    }
+
+    /// Puts the loader in sector 0, or answers what of it goes on the EFI system partition.
+    fn start_by(
+        &mut self,
+        wanted: &PartitionImage,
+        head: &[u8],
+    ) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let unsupported = |message: &str| {
+            Error::new(Kind::Unsupported, message).hint(
+                "boot it by netboot (capability boot_option:netboot), or deploy a whole-disk image",
+            )
+        };
+        let Some(loader) = &wanted.loader else {
+            return Ok(Vec::new());
+        };
+        let Some(code) = loader.boot_code()? else {
+            let no_uuid = || unsupported("the image's file system has no UUID that GRUB finds");
+            return loader.esp_files(self.root_uuid.as_ref().ok_or_else(no_uuid)?);
+        };
+        if wanted.preserve_ephemeral {
+            return Ok(Vec::new());
+        }
+        if head.get(510..512) != Some(&[0x55, 0xAA]) {
+            let message = "the image has no boot sector that a BIOS could start from the disk";
+            return Err(unsupported(message));
+        }
+        let sector = self.overlays.iter_mut().find(|overlay| overlay.offset == 0);
+        let place = sector.and_then(|overlay| overlay.bytes.get_mut(..code.len()));
+        match place.filter(|_| self.boots_by_sector) {
+            Some(place) => place.copy_from_slice(&code),
+            None => {
+                return Err(unsupported(
+                    "a BIOS starts partitions of a msdos table alone",
+                ));
+            }
+        }
+        Ok(Vec::new())
     }
 
     fn image(&mut self, planned: &Planned, image: Arc<ImageSource>) {

@@ -173,6 +173,14 @@ fn tree(spec: &IsoSpec) -> Result<Tree> {
 }
 
 impl Source {
+    /// All of it. Blocks.
+    pub(super) fn read(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.clone()),
+            Self::File(path) => std::fs::read(path).map_err(|e| Error::io(path, "read", &e)),
+        }
+    }
+
     pub(super) fn content(&self) -> Result<Content> {
         match self {
             Self::Bytes(bytes) => Ok(Content::bytes(bytes.as_slice())),

@@ -70,6 +70,62 @@ pub(super) fn grub_config(params: &str) -> Result<String> {
     ))
 }
 
+/// What of a master boot record is code.
+const BOOT_CODE_BYTES: usize = 440;
+
+/// What starts a file system from the disk that it is on.
+#[derive(Debug, Clone)]
+pub enum DiskLoader {
+    /// Code for sector 0 of a msdos disk that starts the active partition's own boot sector, such
+    /// as Syslinux's `mbr.bin`.
+    Bios(Source),
+    /// GRUB on the EFI system partition, which goes on with `/boot/grub/grub.cfg` of the root.
+    Uefi(Grub),
+}
+
+impl DiskLoader {
+    /// The code of sector 0, if it is by that that the disk is started. Blocks.
+    ///
+    /// # Errors
+    /// `invalid` if it is too long, `io` if it cannot be read.
+    pub fn boot_code(&self) -> Result<Option<Vec<u8>>> {
+        let Self::Bios(code) = self else {
+            return Ok(None);
+        };
+        let code = code.read()?;
+        if code.is_empty() || code.len() > BOOT_CODE_BYTES {
+            let bytes = code.len();
+            let message = format!("boot code has 1 to {BOOT_CODE_BYTES} bytes, not {bytes}");
+            return Err(Error::new(Kind::Invalid, message).hint("syslinux's mbr.bin fits"));
+        }
+        Ok(Some(code))
+    }
+
+    /// What goes on the EFI system partition to start the root of this UUID. Blocks.
+    ///
+    /// # Errors
+    /// `io` if a loader cannot be read.
+    pub fn esp_files(&self, root_uuid: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let Self::Uefi(grub) = self else {
+            return Ok(Vec::new());
+        };
+        let mut files = Vec::new();
+        match &grub.shim {
+            Some(shim) => {
+                files.push(("EFI/BOOT/BOOTX64.EFI", shim.read()?));
+                files.push(("EFI/BOOT/grubx64.efi", grub.efi.read()?));
+            }
+            None => files.push(("EFI/BOOT/BOOTX64.EFI", grub.efi.read()?)),
+        }
+        let config = format!(
+            "search --no-floppy --fs-uuid --set=root {root_uuid}\n\
+             set prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n"
+        );
+        files.extend(GRUB_CONFIGS.map(|path| (path, config.clone().into_bytes())));
+        Ok(files)
+    }
+}
+
 /// What both loaders pass to the kernel, as Ironic's templates have it.
 fn command_line(params: &str) -> Result<String> {
     if let Some(bad) = params.chars().find(|c| c.is_control()) {

@@ -41,9 +41,6 @@ const DISK_GUID: [u8; 16] = *b"flowrun lab disk";
 const BLOCK_BYTES: usize = 4096;
 const DATA_BLOCKS: [std::ops::Range<u64>; 2] = [0..1024, 4096..4352];
 
-/// Size of a stand-in for a boot loader.
-const LOADER_BYTES: usize = 4096;
-
 const STAND_IN: &str = "This is not a program. A simulated server reads it from the CD as a real \
     one does, and does not execute it: where this is the deploy ramdisk, it runs the ramdisk's \
     code itself.\n";
@@ -54,8 +51,8 @@ pub struct Media {
     version: u32,
     /// The deploy ISO.
     pub deploy_iso: PathBuf,
-    /// Stand-ins for the boot loaders of boot ISOs: ISOLINUX, its `ldlinux.c32`, GRUB.
-    pub boot_loaders: [PathBuf; 3],
+    /// Stand-ins for boot loaders: ISOLINUX, its `ldlinux.c32`, GRUB, code for sector 0.
+    pub boot_loaders: [PathBuf; 4],
     /// The OS image: raw, a whole disk.
     pub image: PathBuf,
     /// Its size.
@@ -79,10 +76,11 @@ impl Media {
             return Ok(media);
         }
         let (deploy_iso, image) = (folder.join("deploy.iso"), folder.join("lab-image.raw"));
-        let boot_loaders = ["isolinux.bin", "ldlinux.c32", "gcdx64.efi"];
+        let boot_loaders = ["isolinux.bin", "ldlinux.c32", "gcdx64.efi", "mbr.bin"];
         let boot_loaders = boot_loaders.map(|name| folder.join(name));
         for path in &boot_loaders {
-            write_private(path, &stand_in("boot loader stand-in", LOADER_BYTES))?;
+            let bytes = if path.ends_with("mbr.bin") { 440 } else { 4096 };
+            write_private(path, &stand_in("boot loader stand-in", bytes))?;
         }
         write_deploy_iso(&deploy_iso)?;
         write_image(&image).map_err(|e| Error::io(&image, "write the OS image", &e))?;

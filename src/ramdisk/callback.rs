@@ -37,6 +37,7 @@ pub(super) struct Callback {
     key: Secret,
     address: IpAddr,
     iqn: String,
+    has_chap: bool,
     log: Arc<dyn Log>,
 }
 
@@ -68,6 +69,7 @@ impl Callback {
             key: parameters.deployment_key.clone(),
             address,
             iqn: parameters.iscsi_target_iqn.clone(),
+            has_chap: parameters.chap.is_some(),
             log,
         })
     }
@@ -140,14 +142,19 @@ impl Callback {
         })
     }
 
-    /// Ironic's ramdisk sends every key, always as a string.
+    /// Ironic's ramdisk sends every key, always as a string. It knows no CHAP, so who asked for it
+    /// is told that the target insists.
     fn body(&self, error: &str) -> Value {
-        json!({
+        let mut body = json!({
             "address": self.address.to_string(),
             "key": self.key.expose(),
             "iqn": self.iqn,
             "error": error,
-        })
+        });
+        if let (true, Some(fields)) = (self.has_chap, body.as_object_mut()) {
+            fields.insert("chap".into(), "true".into());
+        }
+        body
     }
 }
 

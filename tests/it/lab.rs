@@ -37,7 +37,8 @@ async fn a_node_is_deployed_and_boots_its_disk() {
     assert_eq!(call.node, text(&node, "/uuid"));
     assert_eq!(call.token.as_deref(), Some(TOKEN));
     let expected = json!({
-        "address": text(&node, "/address"), "key": "KEY0", "iqn": iqn(&node), "error": ""
+        "address": text(&node, "/address"), "key": "KEY0", "iqn": iqn(&node), "error": "",
+        "chap": "true",
     });
     assert_eq!(call.body, expected);
 

@@ -108,6 +108,9 @@ const CASES: &[Case] = &[
     ("ilo5", "node.power=lost-in-write", Fails("unreachable")),
     ("ilo5", "node.ramdisk=silent", Fails("timeout")),
     ("ilo5", "node.ramdisk=fails", Fails("refused")),
+    ("ilo5", "node.iscsi=login-refused", Fails("auth")),
+    ("ilo5", "node.done=closed", Done),
+    ("ilo5", "store.put=full", Fails("limit")),
     ("ilo5", "node.disk=fails-in-write", Fails("io")),
     ("ilo5", "node.disk=flips-a-bit", Fails("corrupt")),
 ];

@@ -3,15 +3,17 @@
 use super::{SHORT, held, plain, run, with_ilo, words};
 use crate::cli::Exit;
 use crate::cli::args::Cli;
+use crate::cli::format::short;
 use crate::cli::output::{out, put};
 use crate::cli::site::Ground;
 use crate::error::Result;
 use crate::http::Certificate;
 use crate::ilo;
 use crate::ilo::model::{IloInfo, VmediaDevice};
-use crate::journal::NodeOwner;
+use crate::journal::{Learned, NodeOwner};
 use crate::lua::bind::TrustSource;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Everything that is shown of a node.
 struct Shown {
@@ -21,6 +23,7 @@ struct Shown {
     certificate: Certificate,
     trust: TrustSource,
     owner: Option<NodeOwner>,
+    learned: BTreeMap<String, Learned>,
 }
 
 pub(super) async fn show(cli: &Cli, name: &str) -> Result<Exit> {
@@ -33,6 +36,7 @@ pub(super) async fn show(cli: &Cli, name: &str) -> Result<Exit> {
     let shown = Shown {
         certificate: ilo::certificate(&address, about.ilo_legacy_tls, SHORT).await?,
         owner: journal.node_owners().await?.remove(name),
+        learned: journal.learned(name).await?,
         name: name.to_owned(),
         address,
         info,
@@ -63,6 +67,16 @@ fn as_json(shown: &Shown) -> Value {
                 }),
             ),
         ]);
+    }
+    if let (Value::Object(fields), false) = (&mut all, shown.learned.is_empty()) {
+        let learned = shown.learned.iter();
+        let learned = learned.map(|(path, fact)| {
+            (
+                path.clone(),
+                json!({ "value": fact.value, "run": fact.run }),
+            )
+        });
+        fields.insert("learned".to_owned(), Value::Object(learned.collect()));
     }
     all
 }
@@ -102,6 +116,17 @@ fn as_text(shown: &Shown) -> String {
     line("TLS", &format!("{}, trust: {trust}", version(certificate)));
     line("certificate", &certificate.fingerprint.to_string());
     line("run", &shown.owner.as_ref().map(held).unwrap_or_default());
+    for (path, learned) in &shown.learned {
+        let value = learned
+            .value
+            .as_str()
+            .map_or_else(|| learned.value.to_string(), str::to_owned);
+        text.push_str(&format!(
+            "  {path} = {}, of run {}\n",
+            plain(&value),
+            short(&learned.run)
+        ));
+    }
     text
 }
 

@@ -8,6 +8,7 @@ use crate::lab::recorder::Recorder;
 use crate::ramdisk::deploy::{self, DeployEnd, DeployOptions, ISCSI_PORT};
 use crate::ramdisk::floppy::{Floppy, MAX_IMAGE_BYTES};
 use crate::ramdisk::parameters::{self, Parameters};
+use crate::secret::Secret;
 use std::future::pending;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -114,10 +115,13 @@ impl Attempt<'_> {
         let copy = record(medium, self.media("floppy.img")).await?;
         let floppy = Floppy::read(&read_all(&copy).await?)?;
         self.say("ramdisk: parameters read from the virtual floppy");
-        let parameters = Parameters::parse(floppy.parameters.expose())?;
+        let mut parameters = Parameters::parse(floppy.parameters.expose())?;
         if self.has(NodeFault::RamdiskSilent) {
             self.say("ramdisk: hangs");
             return pending().await;
+        }
+        if let (true, Some(chap)) = (self.has(NodeFault::LoginRefused), &mut parameters.chap) {
+            chap.secret = Secret::new("another secret than the floppy's");
         }
         let address = self.node.options.address.into();
         // The export fails for real: its port is taken.
@@ -126,6 +130,10 @@ impl Attempt<'_> {
             false => None,
         };
         let mut options = DeployOptions::new(parameters, self.node.disk.clone(), address);
+        if self.has(NodeFault::DoneClosed) {
+            // Any port but the one that is called.
+            options.done_port = 0;
+        }
         options.token = floppy.token;
         options.ca_pem = floppy.ca_pem;
         options.log = Arc::new(self.console.clone());

@@ -7,6 +7,10 @@ pub enum NodeFault {
     RamdiskSilent,
     /// The deploy ramdisk cannot export the disk, and reports that.
     RamdiskFails,
+    /// The disk's target does not accept the initiator.
+    LoginRefused,
+    /// Nobody listens on port 10000.
+    DoneClosed,
     /// The power fails once, in the middle of a write.
     PowerLost,
     /// Writes fail after the first few mebibytes.
@@ -17,7 +21,7 @@ pub enum NodeFault {
 
 impl NodeFault {
     /// Every fault with its name, and what happens.
-    pub const ALL: [(Self, &'static str, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str, &'static str); 7] = [
         (
             Self::RamdiskSilent,
             "node.ramdisk=silent",
@@ -27,6 +31,16 @@ impl NodeFault {
             Self::RamdiskFails,
             "node.ramdisk=fails",
             "the deploy ramdisk cannot export the disk, and reports that",
+        ),
+        (
+            Self::LoginRefused,
+            "node.iscsi=login-refused",
+            "the disk's target knows another CHAP secret and refuses every login",
+        ),
+        (
+            Self::DoneClosed,
+            "node.done=closed",
+            "nobody listens on port 10000 when the disk is written",
         ),
         (
             Self::PowerLost,

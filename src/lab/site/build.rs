@@ -1,6 +1,7 @@
 //! How a site comes up.
 
 use super::faults::Faults;
+use super::full::full_for;
 use super::generations::Generations;
 use super::network::{Block, MAX_NODES};
 use super::record::{self, NodeRecord, Record, StoreRecord};
@@ -36,6 +37,8 @@ pub(super) struct Ground {
     pub(super) authority: Authority,
     pub(super) media: Media,
     pub(super) inner: Inner,
+    /// Whose uploads find the store full.
+    full_for: Vec<String>,
     lock: File,
     store_listener: TcpListener,
     ilos: Vec<(TcpListener, Identity)>,
@@ -98,6 +101,8 @@ impl Ground {
             generations: &generations,
             block,
         };
+        let full_for = nodes.clone().filter(|node| faults.fills_store(&node.name));
+        let full_for = full_for.map(|node| node.uuid().to_string()).collect();
         let servers = nodes.enumerate();
         let inner = Inner {
             store: Store::open(store_options(&dir, block, &record.store))?,
@@ -114,6 +119,7 @@ impl Ground {
             authority,
             media,
             inner,
+            full_for,
             lock,
             store_listener,
             ilos,
@@ -125,7 +131,8 @@ impl Ground {
     async fn serve(self) -> Result<Site> {
         let description = describe::site(&self);
         let inner = Arc::new(self.inner);
-        let router = inner.store.router().merge(state::router(&inner));
+        let store = full_for(inner.store.router(), self.full_for);
+        let router = store.merge(state::router(&inner));
         let mut servers = vec![serve_tls(self.store_listener, router, &self.identity)?];
         for (server, (listener, identity)) in inner.servers.iter().zip(self.ilos) {
             servers.push(serve_tls(listener, server.machine.router(), &identity)?);

@@ -21,14 +21,22 @@ struct Entry {
 enum What {
     Ilo(Fault),
     Node(NodeFault),
+    /// The object store has no space for the node's objects.
+    StoreFull,
 }
+
+const STORE_FULL: [&str; 3] = [
+    "store.put=full",
+    "uploads for the node are refused with 507",
+    "Swift: RFC 4918 507 of full object servers",
+];
 
 /// Every fault: name, description, source.
 pub(super) fn list() -> Vec<[&'static str; 3]> {
     let ilo = Fault::ALL.iter().map(|f| [f.name, f.what, f.source]);
     let node = NodeFault::ALL.iter();
     let node = node.map(|(_, name, what)| [*name, *what, "failures of deployed servers"]);
-    ilo.chain(node).collect()
+    ilo.chain(node).chain([STORE_FULL]).collect()
 }
 
 fn names() -> Vec<&'static str> {
@@ -57,7 +65,7 @@ impl Faults {
     pub(super) fn of_ilo(&self, node: &str) -> BTreeSet<Fault> {
         let ilo = self.of(node).filter_map(|what| match what {
             What::Ilo(fault) => Some(fault),
-            What::Node(_) => None,
+            What::Node(_) | What::StoreFull => None,
         });
         ilo.collect()
     }
@@ -65,9 +73,13 @@ impl Faults {
     pub(super) fn of_node(&self, node: &str) -> BTreeSet<NodeFault> {
         let own = self.of(node).filter_map(|what| match what {
             What::Node(fault) => Some(fault),
-            What::Ilo(_) => None,
+            What::Ilo(_) | What::StoreFull => None,
         });
         own.collect()
+    }
+
+    pub(super) fn fills_store(&self, node: &str) -> bool {
+        self.of(node).any(|what| matches!(what, What::StoreFull))
     }
 
     fn of(&self, node: &str) -> impl Iterator<Item = What> {
@@ -83,7 +95,9 @@ impl Entry {
             None => (None, text),
         };
         let ilo = name.parse().ok().map(What::Ilo);
-        let what = ilo.or_else(|| NodeFault::parse(name).map(What::Node));
+        let node_fault = || NodeFault::parse(name).map(What::Node);
+        let store = || (name == STORE_FULL[0]).then_some(What::StoreFull);
+        let what = ilo.or_else(node_fault).or_else(store);
         let what = what.ok_or_else(|| {
             let known = "`flowrun lab faults` lists them";
             let hint = match near(name, &names()) {
@@ -104,7 +118,11 @@ mod tests {
     fn every_name_parses_and_goes_to_whom_it_is_for() {
         for name in names() {
             let faults = Faults::parse(&[name.to_owned()]).unwrap();
-            assert_eq!(faults.of_ilo("a").len() + faults.of_node("a").len(), 1);
+            let store = usize::from(faults.fills_store("a"));
+            assert_eq!(
+                faults.of_ilo("a").len() + faults.of_node("a").len() + store,
+                1
+            );
         }
         let texts = ["lab-2:ilo.power=ignored", "node.ramdisk=silent"].map(str::to_owned);
         let faults = Faults::parse(&texts).unwrap();

@@ -4,6 +4,7 @@
 mod build;
 mod describe;
 mod faults;
+mod full;
 mod generations;
 mod network;
 mod record;

@@ -3,6 +3,8 @@
 use super::args::blocking;
 use super::image::IMAGE;
 use super::iscsi::{SESSION, with_disk};
+use super::iso::disk_loader;
+use super::site::Site;
 use crate::disk::inspect::{Label, inspect};
 use crate::disk::plan::{BootMode, LayoutSpec};
 use crate::disk::{
@@ -12,6 +14,7 @@ use crate::disk::{
 use crate::engine::{Call, Class, LiveRef, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::image::configdrive;
+use crate::image::loader::DiskLoader;
 use crate::image::source::{Format, ImageSource};
 use crate::iscsi::Session;
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
@@ -64,11 +67,11 @@ const WRITTEN: Record = Record {
     ],
 };
 
-pub(super) fn register(registry: &mut Registry) {
+pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
     // Runs that write the same image at the same time read it once.
     let feeds = Feeds::default();
     whole_disk(registry, feeds.clone());
-    partition(registry, feeds);
+    partition(registry, feeds, site);
     check(registry);
     registry.add(
         FnSpec::new(
@@ -224,6 +227,17 @@ impl WritePartition {
     }
 }
 
+impl WritePartition {
+    /// A disk that the node is started from gets a boot loader.
+    fn loader(&self, site: &Site) -> Result<Option<DiskLoader>> {
+        let section = &site.config().boot_loaders;
+        let local = self.boot_option == "local";
+        local
+            .then(|| disk_loader(self.boot_mode, section))
+            .transpose()
+    }
+}
+
 /// How the disk is partitioned around an image.
 fn partitioning() -> FnSpec {
     writing(
@@ -265,7 +279,8 @@ fn partitioning() -> FnSpec {
         "boot_option",
         Ty::Enum(&["local", "netboot"]),
         "local",
-        "whether it is started from this disk",
+        "whether it is started from this disk, which gets a boot loader then: GRUB on the EFI \
+         system partition, or code in sector 0 that starts the image's own boot sector",
     )
     .optional(
         "disk_label",
@@ -274,7 +289,8 @@ fn partitioning() -> FnSpec {
     )
 }
 
-fn partition(registry: &mut Registry, feeds: Feeds) {
+fn partition(registry: &mut Registry, feeds: Feeds, site: &Arc<Site>) {
+    let site = site.clone();
     registry.add(
         partitioning()
             .error(
@@ -287,13 +303,14 @@ fn partition(registry: &mut Registry, feeds: Feeds) {
             )
             .example("disk.write_partition_image(lun, { image = img, root_gb = 20 }).root_uuid")
             .run(move |call| {
-                let feeds = feeds.clone();
+                let (feeds, site) = (feeds.clone(), site.clone());
                 async move {
                     let args: WritePartition = call.decode()?;
                     let wanted = PartitionImage {
                         layout: args.layout()?,
                         ephemeral_format: args.ephemeral_format,
                         preserve_ephemeral: args.preserve_ephemeral,
+                        loader: args.loader(&site)?,
                         configdrive: load(args.configdrive).await?,
                         identity: identity(&call),
                     };

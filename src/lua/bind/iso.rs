@@ -4,10 +4,11 @@ use super::args::blocking;
 use super::image::ARTIFACT;
 use super::site::Site;
 use crate::config::BootLoadersSection;
+use crate::disk::plan::BootMode;
 use crate::engine::{Class, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::image::iso::{Iso, IsoSpec, Source};
-use crate::image::loader::{Grub, Isolinux};
+use crate::image::loader::{DiskLoader, Grub, Isolinux};
 use crate::imagecache::Fetched;
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
 use serde::{Deserialize, Serialize};
@@ -212,6 +213,14 @@ fn loaders(boot: Boot, section: &BootLoadersSection) -> Result<(Option<Isolinux>
     })
 }
 
+/// What starts a partition image from its disk.
+pub(super) fn disk_loader(mode: BootMode, section: &BootLoadersSection) -> Result<DiskLoader> {
+    Ok(match mode {
+        BootMode::Bios => DiskLoader::Bios(loader(&section.mbr, "mbr", "syslinux-common")?),
+        BootMode::Uefi => DiskLoader::Uefi(grub(section)?),
+    })
+}
+
 fn isolinux(loaders: &BootLoadersSection) -> Result<Isolinux> {
     Ok(Isolinux {
         bin: loader(&loaders.isolinux, "isolinux", "isolinux")?,
@@ -260,6 +269,7 @@ mod tests {
             ldlinux: missing("ldlinux.c32"),
             grub: missing("gcdx64.efi"),
             shim: None,
+            mbr: missing("mbr.bin"),
         };
         for (boot, shim, package) in [
             (Boot::Bios, None, "isolinux"),

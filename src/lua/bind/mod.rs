@@ -35,7 +35,7 @@ use std::sync::Arc;
 pub fn registry(site: &Arc<Site>) -> Registry {
     let mut registry = data_only();
     config::register(&mut registry, site);
-    disk::register(&mut registry);
+    disk::register(&mut registry, site);
     glance::register(&mut registry, site);
     http::register(&mut registry, site);
     ilo::register(&mut registry, site);

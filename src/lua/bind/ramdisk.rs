@@ -3,11 +3,13 @@
 use super::args::Seconds;
 use super::site::{Site, read_text};
 use crate::clock;
+use crate::config::Node;
 use crate::engine::{Call, Class, LiveRef, LiveValue, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use tokio::io::AsyncWriteExt;
 
 /// Name under which the listener keeps the callback for its run.
 pub const CALLBACK: &str = "pass_deploy_info";
+/// Ironic's `disk_devices`: the first of these that there is.
+const DISK_DEVICES: &str = "cciss/c0d0,sda,hda,vda";
 /// Where the ramdisk waits for the end.
 const DONE_PORT: u16 = 10000;
 
@@ -145,7 +149,8 @@ async fn make_expected(site: &Site, call: &Call) -> Result<Reply> {
         node: String,
     }
     let Args { node } = call.decode()?;
-    let uuid = site.node(&node)?.uuid.clone();
+    let about = site.node(&node)?;
+    let uuid = about.uuid.clone();
     let api = &site.config().api;
     let api_url = api.public_url.clone().ok_or_else(|| {
         Error::new(Kind::Invalid, "api.public_url is not configured")
@@ -174,6 +179,7 @@ async fn make_expected(site: &Site, call: &Call) -> Result<Reply> {
     if let (Some(path), Some(files)) = (&api.ca_file, files.as_object_mut()) {
         files.insert("ca.pem".into(), Value::from(read_text(path)?));
     }
+    let classic = classic_parameters(about)?;
     reply.value = json!({
         "parameters": {
             "deployment_id": uuid,
@@ -191,7 +197,45 @@ async fn make_expected(site: &Site, call: &Call) -> Result<Reply> {
         "chap_user": "flowrun",
         "chap_secret": chap,
     });
+    if let Some(parameters) = reply
+        .value
+        .get_mut("parameters")
+        .and_then(Value::as_object_mut)
+    {
+        parameters.extend(classic);
+    }
     Ok(reply)
+}
+
+/// What the classic ramdisk looks for besides: the interface, the disk, and whether it is to
+/// install a boot loader, which it is not: it would call a second time.
+fn classic_parameters(node: &Node) -> Result<Map<String, Value>> {
+    let mut parameters = Map::new();
+    let mut add = |name: &str, value: String| parameters.insert(name.to_owned(), value.into());
+    add("boot_option", "netboot".into());
+    // The first port is the one that the node is deployed by.
+    if let Some(mac) = node.ports.first() {
+        add("BOOTIF", mac.to_ascii_lowercase());
+    }
+    match node.properties.get("root_device") {
+        None => add("disk", DISK_DEVICES.into()),
+        Some(Value::Object(hints)) => {
+            let hint = |(name, value): (&String, &Value)| {
+                let value = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                format!("{name}={}", utf8_percent_encode(&value, NON_ALPHANUMERIC))
+            };
+            let hints: Vec<String> = hints.iter().map(hint).collect();
+            add("root_device", hints.join(","))
+        }
+        Some(other) => {
+            let message = format!("properties.root_device is {other}, not hints");
+            return Err(Error::new(Kind::Invalid, message)
+                .hint("root_device = { size = 500, model = \"LOGICAL VOLUME\" }"));
+        }
+    };
+    Ok(parameters)
 }
 
 #[derive(Deserialize)]
@@ -205,7 +249,7 @@ struct Expected {
     initiator: String,
     chap_user: Option<String>,
     chap_secret: Option<Value>,
-    parameters: serde_json::Map<String, Value>,
+    parameters: Map<String, Value>,
 }
 
 /// What the listener keeps of an accepted callback.
@@ -220,6 +264,9 @@ struct Callback {
     port: Option<String>,
     #[serde(default)]
     lun: Option<String>,
+    /// Our ramdisk says that its target insists on CHAP; the classic one knows none.
+    #[serde(default)]
+    chap: String,
 }
 
 async fn wait(call: &Call) -> Result<Reply> {
@@ -243,6 +290,14 @@ async fn wait(call: &Call) -> Result<Reply> {
         .target(callback.address)
         .hint("the server's console shows more"));
     }
+    let has_chap = callback.chap == "true";
+    if !has_chap {
+        call.run.log(
+            "warn",
+            "",
+            "the ramdisk exports the disk without CHAP: whoever reaches it can write it meanwhile",
+        );
+    }
     let number = |text: Option<String>, otherwise: u64| {
         text.and_then(|text| text.parse().ok()).unwrap_or(otherwise)
     };
@@ -253,8 +308,8 @@ async fn wait(call: &Call) -> Result<Reply> {
         "iqn": if callback.iqn.is_empty() { expected.iqn } else { callback.iqn },
         "lun": number(callback.lun, 1),
         "initiator": expected.initiator,
-        "chap_user": expected.chap_user,
-        "chap_secret": expected.chap_secret,
+        "chap_user": expected.chap_user.filter(|_| has_chap),
+        "chap_secret": expected.chap_secret.filter(|_| has_chap),
     })
     .into())
 }

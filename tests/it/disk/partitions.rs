@@ -28,6 +28,7 @@ fn wanted(boot_mode: BootMode, local_boot: bool) -> PartitionImage {
         ephemeral_format: FileSystemKind::Ext4,
         preserve_ephemeral: false,
         configdrive: Vec::new(),
+        loader: None,
         identity: uuid::Uuid::new_v4(),
     }
 }

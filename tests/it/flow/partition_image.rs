@@ -1,11 +1,9 @@
 //! A partition image, by the flow as far as the disk is concerned.
 
-use super::{FLOW, LabUp, code, flowrun, scribble, text};
+use super::{FLOW, LabUp, ROOT_UUID, code, flowrun, scribble, text};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
-
-const ROOT_UUID: &str = "6d1d5e0a-3f0e-4b8a-9d0e-0123456789ab";
 
 #[test]
 fn a_partition_image_gets_its_partitions() {
