@@ -154,7 +154,7 @@ async fn the_process_that_dies() {
     let plan: Plan = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let ground = Ground::open(&plan.config);
     let hanging = Hanging::new(ground.registry(), &plan.points);
-    let host = ground.host(Arc::new(hanging.clone()));
+    let host = ground.host(Arc::new(hanging.clone())).await;
     let runs = plan.points.keys().map(|node| {
         let (host, hanging, ground) = (&host, &hanging, &ground);
         let script = ground.script(node, &plan.action);
@@ -195,7 +195,7 @@ async fn a_run_cancelled_at_any_call_of_any_action_leaves_nothing() {
 /// Runs the action on each node to its point and cancels it there; answers those that came to it.
 async fn cancel_at(ground: &Ground, action: &str, points: &BTreeMap<String, Point>) -> Vec<RunEnd> {
     let hanging = Hanging::new(ground.registry(), points);
-    let host = ground.host(Arc::new(hanging.clone()));
+    let host = ground.host(Arc::new(hanging.clone())).await;
     let runs = points.keys().map(|node| {
         let (host, hanging) = (&host, &hanging);
         let script = ground.script(node, action);

@@ -114,11 +114,17 @@ impl Ground {
     }
 
     /// As a process of its own has it: nothing is shared with an earlier one but what is on disk.
-    pub(super) fn host(&self, primitives: Arc<dyn Primitives>) -> Host {
+    pub(super) async fn host(&self, primitives: Arc<dyn Primitives>) -> Host {
         let runtime = Arc::new(LuaRuntime::new(self.registry()));
         let engine = Engine::new(&self.config.state_dir(), primitives, runtime).unwrap();
         let api = Api::new(&self.config, &engine, LuaRuntime::new(self.registry())).unwrap();
-        let listener = listener::listen(&self.config, &api).unwrap();
+        let mut listener = listener::listen(&self.config, &api).unwrap();
+        // The host before this one may not have let go of the port yet.
+        while listener.is_waiting() {
+            drop(listener);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            listener = listener::listen(&self.config, &api).unwrap();
+        }
         Host {
             engine,
             _listener: listener,
@@ -141,7 +147,7 @@ impl Ground {
     }
 
     pub(super) async fn run(&self, node: &str, action: &str) -> RunEnd {
-        let host = self.host(self.registry());
+        let host = self.host(self.registry()).await;
         let run = host.engine.start(self.script(node, action)).await;
         run.unwrap().end().await.unwrap()
     }
@@ -153,7 +159,7 @@ impl Ground {
             "clean_up" => &["deploy", "tear_down"],
             _ => &["deploy"],
         };
-        let host = self.host(self.registry());
+        let host = self.host(self.registry()).await;
         for step in before {
             let runs = nodes.iter().map(|node| {
                 let (host, script) = (&host, self.script(node, step));
@@ -174,7 +180,7 @@ impl Ground {
     }
 
     pub(super) async fn resume_all(&self, open: Vec<RunRecord>) -> Vec<RunEnd> {
-        let host = self.host(self.registry());
+        let host = self.host(self.registry()).await;
         let runs = open.into_iter().map(|record| {
             let host = &host;
             async move {
