@@ -21,7 +21,7 @@ pub(super) fn paint(text: &str, code: &str, on: bool) -> String {
 /// What was tried, on what, what came back, the flow's line with its neighbours, what to do next.
 pub(super) fn error(error: &Error, bundle: Option<&Bundle>, colour: bool) -> String {
     let mut text = format!("{} {error}\n", paint("error:", "1;31", colour));
-    if let Some(place) = place(error) {
+    if let Some(place) = error.place() {
         _ = writeln!(text, "  {} {place}", paint("-->", "34", colour));
         if let Some(excerpt) = bundle.and_then(|bundle| excerpt(bundle, &place)) {
             text.push_str(&excerpt);
@@ -39,17 +39,8 @@ pub(super) fn error(error: &Error, bundle: Option<&Bundle>, colour: bool) -> Str
     text
 }
 
-/// The flow's own line if there is one, else the library's.
-pub(super) fn place(error: &Error) -> Option<String> {
-    let frames = error.details().get("at")?.as_array()?;
-    let frames: Vec<&str> = frames.iter().filter_map(|frame| frame.as_str()).collect();
-    let own = frames.iter().find(|frame| !frame.starts_with("stdlib/"));
-    own.or_else(|| frames.first())
-        .map(|frame| (*frame).to_owned())
-}
-
 /// Three lines around `path:line`.
-fn excerpt(bundle: &Bundle, place: &str) -> Option<String> {
+pub(super) fn excerpt(bundle: &Bundle, place: &str) -> Option<String> {
     let (path, line) = place.rsplit_once(':')?;
     let line: usize = line.parse().ok()?;
     let source = bundle.files.get(path)?;

@@ -5,6 +5,8 @@
 
 mod args;
 mod call;
+mod check;
+mod dry_run;
 mod follow;
 mod format;
 mod images;
@@ -95,7 +97,9 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<Exit, Error> {
     match &cli.command {
+        Command::Run(run) if run.dry_run => dry_run::run(&cli, run).await,
         Command::Run(run) => start::run(&cli, run).await,
+        Command::Check { files } => check::check(&cli, files).await,
         Command::Call(call) => call::call(&cli, call).await,
         Command::Resume { run } => start::resume(&cli, run, false).await,
         Command::Cancel { run } => start::cancel(&cli, run).await,

@@ -37,7 +37,7 @@ impl Renderer for Lines {
 }
 
 /// The step that `~write image/undo#1` cleans up after.
-fn cleans_up(step: &str) -> Option<&str> {
+pub(super) fn cleans_up(step: &str) -> Option<&str> {
     let of = step.strip_prefix('~')?;
     Some(of.rsplit_once('/').map_or("the run", |(of, _)| of))
 }

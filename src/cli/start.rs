@@ -162,7 +162,7 @@ fn goes_on(record: &RunRecord) -> bool {
     record.status == Running && engine::is_alive(&record.owner, record.alive_ms)
 }
 
-fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
+pub(super) fn pairs(given: &[String]) -> Result<BTreeMap<String, String>> {
     given
         .iter()
         .map(|pair| {

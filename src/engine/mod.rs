@@ -136,15 +136,37 @@ impl Engine {
         primitives: Arc<dyn Primitives>,
         runtime: Arc<dyn FlowRuntime>,
     ) -> Result<Self> {
-        Ok(Self {
-            journal: Journal::open(state_dir)?,
+        let (journal, key) = (Journal::open(state_dir)?, derive::site_key(state_dir)?);
+        Ok(Self::over(journal, key, primitives, runtime))
+    }
+
+    /// An engine that leaves nothing behind: its journal is gone with it.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub fn in_memory(
+        primitives: Arc<dyn Primitives>,
+        runtime: Arc<dyn FlowRuntime>,
+    ) -> Result<Self> {
+        let key = Secret::new(uuid::Uuid::new_v4().simple().to_string());
+        Ok(Self::over(Journal::in_memory()?, key, primitives, runtime))
+    }
+
+    fn over(
+        journal: Journal,
+        site_key: Secret,
+        primitives: Arc<dyn Primitives>,
+        runtime: Arc<dyn FlowRuntime>,
+    ) -> Self {
+        Self {
+            journal,
             events: Events::default(),
             primitives,
             runtime,
-            site_key: derive::site_key(state_dir)?,
+            site_key,
             active: Arc::default(),
             stop: CancellationToken::new(),
-        })
+        }
     }
 
     /// The journal.

@@ -5,17 +5,21 @@
 //! file a module; `prelude.lua` holds what surrounds a flow (steps, clean-ups, branches).
 
 pub mod bind;
+pub mod check;
 pub mod docs;
+pub mod dry_run;
 mod failure;
 mod flow;
 mod host;
 mod pattern;
+mod simulate;
 pub mod spec;
 pub mod stdlib;
 mod value;
 mod vm;
 
 pub use flow::{FlowInfo, ParamInfo, QuirkVerdict};
+pub use simulate::SimulatedCall;
 
 use crate::engine::{FlowRuntime, Outcome, Run, Script, cancelled, is_quirk};
 use crate::error::{Error, Kind, Result};

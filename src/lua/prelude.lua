@@ -44,10 +44,17 @@ local function fault_text(e)
   return raw_match(text, "^[^\n]-:%d+: (.*)$") or text
 end
 
+-- An error that the flow raises on purpose; what is wrong with the flow itself is not marked.
+local function raised(kind, message, hint)
+  local e = new_error(kind, message, hint)
+  e.detail = { raised = true }
+  return e
+end
+
 local function on_error(e)
   if is_error(e) then return e end
   if type(e) == "table" and type(e.kind) == "string" and type(e.message) == "string" then
-    local err = new_error(e.kind, e.message, e.hint)
+    local err = raised(e.kind, e.message, e.hint)
     err.retryable = e.retryable == true
     return err
   end
@@ -62,7 +69,10 @@ local function on_error(e)
   if text:find("not enough memory", 1, true) then
     return new_error("limit", "the flow's memory limit is reached")
   end
-  return new_error("invalid", text)
+  if raw_match(text, "^attempt to ") or raw_match(text, "^bad argument ") then
+    return new_error("invalid", text)
+  end
+  return raised("invalid", text)
 end
 
 -- pcall whose failure is always one of our errors. Lua calls no handler when memory runs out.
@@ -446,7 +456,7 @@ function api.fail(kind, message, hint)
   if not host.is_kind(kind) then
     refuse("invalid", raw_format("fail: there is no error kind %q", raw_tostring(kind)))
   end
-  refuse(kind, raw_tostring(message), hint)
+  error(raised(kind, raw_tostring(message), hint), 0)
 end
 
 local PARALLEL = { limit = true, on_error = true }
@@ -719,5 +729,8 @@ function M.destroys(def, node, p)
   return results[1], results[2]
 end
 
-M.environment = E
+M.environment, M.find_module = E, host.module
+-- Which argument of a control function holds its options, and what they are.
+M.controls = { step = { 3, STEP }, retry = { 1, RETRY }, parallel = { 2, PARALLEL },
+  each = { 3, PARALLEL } }
 return M

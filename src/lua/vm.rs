@@ -19,7 +19,7 @@ const SLICE: u32 = 100_000;
 #[derive(Debug)]
 pub(super) struct Vm {
     pub(super) lua: Lua,
-    prelude: Table,
+    pub(super) prelude: Table,
     /// Counts how often the runtime got its thread back.
     turns: Rc<Cell<u64>>,
 }
