@@ -64,6 +64,15 @@ pub(super) enum Command {
         /// Flow files, or names in the flow folders [default: all of the site, and the stock ones]
         files: Vec<String>,
     },
+    /// Run the tests of flows, each on a simulated site of its own
+    #[command(after_help = TEST_EXAMPLES)]
+    Test {
+        /// Files named *_test.lua [default: those of the flow folders]
+        files: Vec<PathBuf>,
+        /// Only tests whose name has this in it
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
+    },
     /// Call one primitive and print its result as JSON
     Call(CallArgs),
     /// Continue a run whose process died or stopped
@@ -144,6 +153,23 @@ Examples:
   flowrun check
   flowrun check flows/deploy.lua
   flowrun check --json | jq -r .path";
+
+const TEST_EXAMPLES: &str = "\
+A test calls t.run and says what it expects:
+
+  test(\"deploys and boots\", function(t)
+    local run = t.run { action = \"deploy\", faults = { \"ilo.insert=slow\" } }
+    t.equal(run.status, \"done\", run.error)
+    t.in_order(run.calls, \"iscsi.login\", \"disk.verify\", \"ramdisk.done\")
+  end)
+
+A `sleep` of the flow takes a hundredth of its time, and the clock goes ahead by the rest; what is
+done over the network takes the time it takes. `stdlib/types/control.lua` has the types of `t`.
+Exit: 0 all passed, 1 some failed, 2 a file cannot be loaded.
+
+Examples:
+  flowrun test
+  flowrun test flows/ilo_vmedia_iscsi_test.lua --filter boots";
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -270,9 +296,9 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 14] = [
-    "run", "check", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks", "node",
-    "help", "types", "lab",
+const COMMANDS: [&str; 15] = [
+    "run", "check", "test", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks",
+    "node", "help", "types", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.

@@ -19,6 +19,7 @@ mod render;
 mod report;
 mod site;
 mod start;
+mod test;
 mod words;
 
 use crate::cli::output::out;
@@ -99,6 +100,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
     match &cli.command {
         Command::Run(run) if run.dry_run => dry_run::run(&cli, run).await,
         Command::Run(run) => start::run(&cli, run).await,
+        Command::Test { files, filter } => test::test(&cli, files, filter.as_deref()).await,
         Command::Check { files } => check::check(&cli, files).await,
         Command::Call(call) => call::call(&cli, call).await,
         Command::Resume { run } => start::resume(&cli, run, false).await,

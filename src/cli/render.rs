@@ -43,7 +43,7 @@ pub(super) fn cleans_up(step: &str) -> Option<&str> {
 }
 
 /// The line that stays of an event, if one does. A `defer` that worked is no news.
-fn line(event: &Event, colour: bool) -> Option<String> {
+pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
     let node = &event.node;
     match &event.what {
         What::RunStarted {

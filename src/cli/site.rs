@@ -176,7 +176,7 @@ fn lab_nodes(names: &[String]) -> usize {
 }
 
 /// The lab's description as a configuration.
-fn lab_config(description: &Value) -> Result<Config> {
+pub(super) fn lab_config(description: &Value) -> Result<Config> {
     let text = |path: &str| {
         description
             .pointer(path)

@@ -54,6 +54,12 @@ pub fn add_quirks(flow_folders: &[PathBuf], files: &mut BTreeMap<String, String>
     Ok(())
 }
 
+/// Whether a file holds tests of flows. Tests are no part of what they test.
+#[must_use]
+pub fn is_test(path: &str) -> bool {
+    path.ends_with("_test.lua")
+}
+
 /// Whether a path of a bundle is a quirk file.
 #[must_use]
 pub fn is_quirk(path: &str) -> bool {
@@ -71,8 +77,9 @@ fn add_folder(folder: &Path, files: &mut BTreeMap<String, String>) -> Result<()>
         std::fs::read_dir(listed).map_err(|e| Error::io(listed, "list the flow folder", &e))?;
     for item in listing.flatten() {
         let path = folder.join(item.file_name());
-        if path.extension().is_some_and(|e| e == "lua") && path.is_file() {
-            files.insert(path.display().to_string(), read(&path)?);
+        let name = path.display().to_string();
+        if path.extension().is_some_and(|e| e == "lua") && !is_test(&name) && path.is_file() {
+            files.insert(name, read(&path)?);
         }
         if files.len() > MAX_FILES {
             return Err(

@@ -9,14 +9,16 @@ mod bundle;
 mod canonical;
 mod derive;
 mod event;
+mod interrupt;
 mod live;
 mod owner;
 mod primitive;
 mod run;
 mod watch;
 
-pub use bundle::{add_quirks, collect as collect_bundle, is_quirk, seal as seal_bundle};
+pub use bundle::{add_quirks, collect as collect_bundle, is_quirk, is_test, seal as seal_bundle};
 pub use event::{Event, Events, What};
+pub use interrupt::{Interrupted, Side};
 pub use live::{Handle, LiveRef, LiveValue};
 pub use owner::{LEASE, is_alive, this_process};
 pub use primitive::{Call, Class, Primitive, Primitives, Probe, Reply};

@@ -90,6 +90,21 @@ impl LuaRuntime {
             .map_err(|e| internal(&e))
     }
 
+    /// The tests of a file `*_test.lua`: name and `file:line` of each, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::inspect`].
+    pub fn tests(&self, bundle: &Arc<Bundle>, entry: &str) -> Result<Vec<(String, String)>> {
+        let (vm, _, _) = self.load(bundle, entry, None)?;
+        let list: Table = vm.function("tests")?.call(()).map_err(|e| internal(&e))?;
+        let read = |test: mlua::Result<Table>| {
+            let test = test?;
+            Ok((test.raw_get("name")?, test.raw_get("at")?))
+        };
+        let tests = list.sequence_values().map(read);
+        tests.collect::<mlua::Result<_>>().map_err(|e| internal(&e))
+    }
+
     /// The bundle's quirks, and whether they apply where the iLO answers `ilo.info` so.
     ///
     /// # Errors

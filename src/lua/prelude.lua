@@ -2,7 +2,7 @@
 --
 -- Control structures live here and not in Rust because an error keeps its fields only while it
 -- stays inside Lua. `host` holds the Rust half; nothing of it is visible to flows.
-local host, surface, quirk_file = ...
+local host, surface, quirk_file, test_file = ...
 
 local raw_next, raw_pairs, raw_tostring, raw_setmetatable = next, pairs, tostring, setmetatable
 local raw_format, raw_rep = string.format, string.rep
@@ -614,6 +614,12 @@ end
 
 E.quirk = quirks.declare
 
+local tests = test_file(host, {
+  refuse = refuse, raised = raised, sorted_pairs = sorted_pairs, tostring = tostring,
+  primitive = function(module, name) return api[module][name] end,
+})
+E.test = tests.declare
+
 local loaded, LOADING = {}, {}
 
 function E.require(name)
@@ -644,7 +650,12 @@ local M = {}
 function M.load(path, text)
   local chunk, why = load(text, "@" .. path, "t", E)
   if not chunk then return false, raw_setmetatable(host.syntax(why), Err) end
-  local results = guarded(chunk)
+  local results
+  if tests.is_test(path) then
+    results = guarded(function() return E.flow(tests.load(path, chunk)) end)
+  else
+    results = guarded(chunk)
+  end
   local def = results[2]
   if not results[1] then return false, def end
   if type(def) ~= "table" or (host.metatable(def) or {}).__name ~= "flow" then
@@ -662,6 +673,7 @@ function M.load_quirk(path, text)
 end
 
 M.quirks_need_info, M.judge_quirks = quirks.need_info, quirks.judge
+M.tests = tests.list
 
 -- The iLO is asked once, and a replay sees the same answer: the same quirks apply again.
 local function use_quirks(node)

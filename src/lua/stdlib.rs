@@ -64,6 +64,7 @@ mod tests {
                     std::path::Path::new(name)
                         .extension()
                         .is_some_and(|e| e == "lua")
+                        && !name.ends_with("_test.lua")
                 })
                 .map(|name| format!("{folder}/{name}"))
                 .collect();

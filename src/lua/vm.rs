@@ -47,7 +47,12 @@ impl Vm {
             .load(include_str!("quirk.lua"))
             .set_name("=quirk")
             .into_function()?;
-        let prelude: Table = prelude.call((host.table(&lua)?, surface(&lua, host)?, quirk))?;
+        let test: Function = lua
+            .load(include_str!("test.lua"))
+            .set_name("=test")
+            .into_function()?;
+        let prelude: Table =
+            prelude.call((host.table(&lua)?, surface(&lua, host)?, quirk, test))?;
         Ok(Self {
             lua,
             prelude,

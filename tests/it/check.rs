@@ -199,3 +199,54 @@ fn the_stock_flows_and_every_example_are_clean() {
     ]);
     told(&output, 0, &["0 errors, 0 warnings"]);
 }
+
+#[test]
+fn the_stock_flow_s_own_tests_pass() {
+    let output = run(&["test", "flows/ilo_vmedia_iscsi_test.lua"]);
+    told(
+        &output,
+        0,
+        &[
+            "ok      deploys an image and boots it",
+            "4 passed, 0 failed",
+        ],
+    );
+}
+
+#[test]
+fn a_failed_test_shows_its_line_and_what_the_run_told() {
+    let flow = "return flow { name = 'f', actions = { look = function(_, node)\n\
+                return step('look', function() return ilo.power_state(node) end) end } }";
+    let (dir, config, path) = site(flow);
+    let tests = "test('is off', function(t)\n  local run = t.run {}\n  \
+                 t.equal(run.result, 'off')\nend)\n\
+                 test('is on', function(t)\n  t.equal(t.run({}).result, 'on', 'power')\nend)\n\
+                 test('typo', function(t) t.run { nood = 'lab-1' } end)";
+    let file = dir.path().join("flows/f_test.lua");
+    std::fs::write(&file, tests).unwrap();
+    let file = file.to_str().unwrap();
+    let output = run(&["test", file, "--config", &config]);
+    told(
+        &output,
+        1,
+        &[
+            "ok      is off",
+            "FAILED  is on",
+            "power: expected \"on\", got \"off\"",
+            "f_test.lua:6\n",
+            ">    6 |   t.equal(t.run({}).result, 'on', 'power')",
+            "| lab-1: ok look",
+            "FAILED  typo",
+            "there is no option `nood`",
+            "did you mean `node`?",
+            "1 passed, 2 failed",
+        ],
+    );
+    let output = run(&["test", "--json", "--filter", "off", "--config", &config]);
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    let told_lines = lines(&output);
+    assert_eq!(told_lines.len(), 1);
+    assert_eq!(told_lines[0]["ok"], true);
+    let output = run(&["test", &path, "--config", &config]);
+    told(&output, 2, &["a file of tests is named *_test.lua"]);
+}

@@ -11,7 +11,7 @@ use super::failure;
 use super::spec::Registry;
 use super::stdlib;
 use crate::config::Node;
-use crate::engine::{Script, is_quirk};
+use crate::engine::{Script, is_quirk, is_test};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Bundle;
 use facts::Fact;
@@ -100,7 +100,7 @@ pub async fn check(registry: &Arc<Registry>, bundle: &Arc<Bundle>) -> Vec<Findin
 }
 
 fn may_be_flow(path: &str) -> bool {
-    !is_quirk(path) && !path.starts_with(stdlib::FOLDER) && !path.ends_with("_test.lua")
+    !is_quirk(path) && !path.starts_with(stdlib::FOLDER) && !is_test(path)
 }
 
 /// What the files themselves tell, and the names of all steps.
