@@ -75,6 +75,19 @@ pub struct SiteSection {
     pub state_dir: Option<PathBuf>,
     /// Folders in which flows are found by name.
     pub flows: Vec<PathBuf>,
+    /// How a daemon notices edits in them.
+    pub flow_watch: FlowWatch,
+}
+
+/// How edits of flows are noticed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowWatch {
+    /// The kernel tells; where it cannot (network file systems), the folders are polled.
+    #[default]
+    Auto,
+    /// The folders are read every two seconds.
+    Poll,
 }
 
 /// `[api]`

@@ -263,17 +263,6 @@ impl Error {
         &self.0.detail
     }
 
-    /// `file:line` of the flow where it was raised: the flow's own line if there is one, else the
-    /// library's.
-    #[must_use]
-    pub fn place(&self) -> Option<String> {
-        let frames = self.0.detail.get("at")?.as_array()?;
-        let frames: Vec<&str> = frames.iter().filter_map(Value::as_str).collect();
-        let own = frames.iter().find(|frame| !frame.starts_with("stdlib/"));
-        own.or_else(|| frames.first())
-            .map(|frame| (*frame).to_owned())
-    }
-
     /// The chain of causes, nearest first.
     #[must_use]
     pub fn causes(&self) -> &[String] {

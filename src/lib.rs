@@ -26,6 +26,7 @@
 //! | 3 | [`journal`] | SQLite; no protocol |
 //! | 4 | [`engine`] | runs, calls, replay, leases; sees Lua through one trait |
 //! | 5 | [`lua`] | the only module that names mlua; a thin file a primitive module in `lua::bind` |
+//! | 6 | [`catalogue`] | a site's flows, followed while they are edited; no routes, no commands |
 //! | 6 | [`api`] [`cli`] | HTTP routes, commands |
 //! | beside | [`ramdisk`] (what runs on the node), [`lab`] (the simulated site) | 0 to 2 |
 //!
@@ -45,6 +46,7 @@
 
 pub mod api;
 pub mod backoff;
+pub mod catalogue;
 pub mod cli;
 pub mod clock;
 pub mod config;

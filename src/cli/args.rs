@@ -112,6 +112,12 @@ pub(super) enum Command {
         #[arg(default_value = "ilo_vmedia_iscsi")]
         flow: String,
     },
+    /// List the flows: where they come from, who uses which version, what edit was broken
+    #[command(after_help = FLOWS_EXAMPLES)]
+    Flows {
+        #[command(subcommand)]
+        command: Option<FlowsCommand>,
+    },
     /// Look at servers, switch them, and say which certificate is their iLO's
     #[command(after_help = NODE_EXAMPLES)]
     Node {
@@ -205,6 +211,42 @@ pub(super) struct CallArgs {
     pub(super) set: Vec<String>,
 }
 
+const FLOWS_EXAMPLES: &str = "\
+A daemon follows the flow folders: what is saved there is checked, and new runs take it if it is
+good. Files that belong together come together by `publish`.
+
+Examples:
+  flowrun flows
+  flowrun flows publish ~/flows --dry-run   checks, and tells what would change
+  flowrun flows publish ~/flows
+  flowrun flows rollback                    what was published before is in use again";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum FlowsCommand {
+    /// Check a folder and put it in the place of the site's flow folder, at once
+    Publish {
+        /// The folder with flows, modules and quirks
+        dir: PathBuf,
+        /// Which of the site's flow folders [default: the first]
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
+        /// Only check, and tell what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Put a former publication in use again
+    Rollback {
+        /// Its number [default: the one before]
+        version: Option<String>,
+        /// Which of the site's flow folders [default: the first]
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
+        /// Only check, and tell what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
 const NODE_EXAMPLES: &str = "\
 Examples:
   flowrun node list
@@ -296,9 +338,9 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "run", "check", "test", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks",
-    "node", "help", "types", "lab",
+    "flows", "node", "help", "types", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.

@@ -5,13 +5,13 @@ use super::site::configured;
 use super::start::find_flow;
 use super::{Exit, format};
 use crate::cli::output::{out, put};
-use crate::engine::{add_quirks, collect_bundle, is_quirk, seal_bundle};
-use crate::error::{Error, Result};
+use crate::engine::{add_quirks, excerpt, is_quirk, read_folder, read_folders, seal_bundle};
+use crate::error::Result;
 use crate::journal::Bundle;
 use crate::lua::bind::{Site, registry};
 use crate::lua::check::{Finding, Level, check as check_bundle};
 use crate::lua::stdlib;
-use serde_json::Value;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,12 +78,18 @@ fn of_file(file: &str, folders: &[PathBuf]) -> Result<Checked> {
             only: Some(entry),
         });
     }
-    // A quirk is loaded with the flows that stand beside its folder.
-    let beside = path
-        .parent()
-        .and_then(Path::parent)
-        .unwrap_or_else(|| Path::new(""));
-    let bundle = folder(beside, folders)?.unwrap_or(with_stock(&[beside.to_owned()])?);
+    // A quirk is loaded with the flows that stand beside its folder, else with the stock ones.
+    let beside = path.parent().and_then(Path::parent);
+    let beside = beside.unwrap_or_else(|| Path::new("")).to_owned();
+    let own = folder(&beside, folders)?;
+    let alone = own
+        .files
+        .keys()
+        .all(|path| is_quirk(path) || path.starts_with(stdlib::FOLDER));
+    let bundle = match alone {
+        true => with_stock(&[beside])?,
+        false => own,
+    };
     Ok(Checked {
         bundle,
         only: Some(file.to_owned()),
@@ -92,47 +98,45 @@ fn of_file(file: &str, folders: &[PathBuf]) -> Result<Checked> {
 
 /// Every flow folder that there is, and the stock flows with the site's quirks.
 fn of_the_site(folders: &[PathBuf]) -> Result<Vec<Checked>> {
-    let mut bundles = vec![with_stock(folders)?];
+    let mut all = vec![Checked {
+        bundle: with_stock(folders)?,
+        only: None,
+    }];
     for each in folders.iter().filter(|folder| folder.is_dir()) {
-        bundles.extend(folder(each, folders)?);
+        let bundle = folder(each, folders)?;
+        all.push(Checked { bundle, only: None });
     }
-    let all = bundles
-        .into_iter()
-        .map(|bundle| Checked { bundle, only: None });
-    Ok(all.collect())
+    for test in super::test::of_the_site(folders)? {
+        all.push(of_file(&test.display().to_string(), folders)?);
+    }
+    Ok(all)
 }
 
-/// The flows of a folder, if it has Lua files.
-fn folder(path: &Path, folders: &[PathBuf]) -> Result<Option<Arc<Bundle>>> {
-    let listing = std::fs::read_dir(if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    });
-    let listing = listing.map_err(|e| Error::io(path, "list the flow folder", &e))?;
-    let mut lua = listing.flatten().map(|item| path.join(item.file_name()));
-    let first = lua.find(|file| file.extension().is_some_and(|e| e == "lua") && file.is_file());
-    let Some(first) = first else {
-        return Ok(None);
-    };
-    let bundle = collect_bundle(&first, stdlib::modules(), folders)?;
-    Ok(Some(Arc::new(bundle)))
+/// The flows, modules and quirks of a folder.
+fn folder(path: &Path, folders: &[PathBuf]) -> Result<Arc<Bundle>> {
+    let own = read_folder(path)?;
+    let mut files = stdlib::modules();
+    files.extend(own.modules.clone());
+    let mut all = vec![own];
+    all.extend(read_folders(folders)?);
+    add_quirks(&all, &mut files);
+    Ok(Arc::new(seal_bundle(files)))
 }
 
 fn with_stock(folders: &[PathBuf]) -> Result<Arc<Bundle>> {
     let mut files = stdlib::modules();
     files.extend(stdlib::flows());
-    add_quirks(folders, &mut files)?;
+    add_quirks(&read_folders(folders)?, &mut files);
     Ok(Arc::new(seal_bundle(files)))
 }
 
 fn tell(cli: &Cli, finding: &Finding, bundle: &Bundle) {
     let place = format!("{}:{}", finding.path, finding.line);
-    let excerpt = format::excerpt(bundle, &place).unwrap_or_default();
+    let lines = excerpt(bundle, &place);
     if cli.json {
-        let mut line = serde_json::json!(finding);
+        let mut line = json!(finding);
         if let Some(fields) = line.as_object_mut() {
-            fields.insert("excerpt".to_owned(), Value::from(excerpt));
+            fields.insert("excerpt".to_owned(), json!(lines));
         }
         out!("{line}");
         return;
@@ -143,10 +147,10 @@ fn tell(cli: &Cli, finding: &Finding, bundle: &Bundle) {
         Level::Warning => ("warning:", "33"),
     };
     put!(
-        "{} {}\n  {} {place}\n{excerpt}",
+        "{} {}\n{}",
         format::paint(word, code, colour),
         finding.message,
-        format::paint("-->", "34", colour),
+        format::source(&place, lines.as_deref(), colour),
     );
     if let Some(hint) = &finding.hint {
         put!("  {} {hint}\n", format::paint("hint:", "36", colour));

@@ -1,5 +1,6 @@
 //! How things look: errors with the flow's line, sizes, times, tables.
 
+use crate::engine::{excerpt, place};
 use crate::error::Error;
 use crate::journal::Bundle;
 use std::fmt::Write;
@@ -21,11 +22,9 @@ pub(super) fn paint(text: &str, code: &str, on: bool) -> String {
 /// What was tried, on what, what came back, the flow's line with its neighbours, what to do next.
 pub(super) fn error(error: &Error, bundle: Option<&Bundle>, colour: bool) -> String {
     let mut text = format!("{} {error}\n", paint("error:", "1;31", colour));
-    if let Some(place) = error.place() {
-        _ = writeln!(text, "  {} {place}", paint("-->", "34", colour));
-        if let Some(excerpt) = bundle.and_then(|bundle| excerpt(bundle, &place)) {
-            text.push_str(&excerpt);
-        }
+    if let Some(place) = place(error) {
+        let lines = bundle.and_then(|bundle| excerpt(bundle, &place));
+        text.push_str(&source(&place, lines.as_deref(), colour));
     }
     for cause in error.causes() {
         for (n, line) in cause.trim_end().lines().take(12).enumerate() {
@@ -39,19 +38,13 @@ pub(super) fn error(error: &Error, bundle: Option<&Bundle>, colour: bool) -> Str
     text
 }
 
-/// Three lines around `path:line`.
-pub(super) fn excerpt(bundle: &Bundle, place: &str) -> Option<String> {
-    let (path, line) = place.rsplit_once(':')?;
-    let line: usize = line.parse().ok()?;
-    let source = bundle.files.get(path)?;
-    let mut text = String::new();
-    for (number, content) in (1..).zip(source.lines()) {
-        if number + 1 >= line && number <= line + 1 {
-            let mark = if number == line { '>' } else { ' ' };
-            _ = writeln!(text, "  {mark} {number:>4} | {content}");
-        }
+/// A place in a flow, and the lines around it.
+pub(super) fn source(place: &str, lines: Option<&str>, colour: bool) -> String {
+    let mut text = format!("  {} {place}\n", paint("-->", "34", colour));
+    for line in lines.unwrap_or_default().lines() {
+        _ = writeln!(text, "  {line}");
     }
-    Some(text)
+    text
 }
 
 /// `1.5 GiB`.

@@ -7,6 +7,7 @@ mod args;
 mod call;
 mod check;
 mod dry_run;
+mod flows;
 mod follow;
 mod format;
 mod images;
@@ -110,6 +111,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Logs { run } => inspect::logs(&cli, run).await,
         Command::Images => images::images(&cli),
         Command::Quirks { node, flow } => quirks::quirks(&cli, node, flow).await,
+        Command::Flows { command } => flows::flows(&cli, command.as_ref()).await,
         Command::Node { command } => node::node(&cli, command).await,
         Command::Help { topic } => inspect::help(topic.as_deref()),
         Command::Types { dir } => inspect::types(dir),

@@ -199,7 +199,7 @@ pub(super) fn find_flow(wanted: &str, folders: &[PathBuf]) -> Result<(Arc<Bundle
     if stock.contains_key(&entry) {
         let mut files = stdlib::modules();
         files.extend(stock);
-        engine::add_quirks(folders, &mut files)?;
+        engine::add_quirks(&engine::read_folders(folders)?, &mut files);
         return Ok((Arc::new(engine::seal_bundle(files)), entry));
     }
     let known: Vec<&str> = stock.keys().map(String::as_str).collect();

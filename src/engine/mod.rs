@@ -12,15 +12,20 @@ mod event;
 mod interrupt;
 mod live;
 mod owner;
+mod place;
 mod primitive;
 mod run;
 mod watch;
 
-pub use bundle::{add_quirks, collect as collect_bundle, is_quirk, is_test, seal as seal_bundle};
+pub use bundle::{
+    Files, Folder, QUIRKS, add_quirks, collect as collect_bundle, is_quirk, is_test, read_folder,
+    read_folders, seal as seal_bundle,
+};
 pub use event::{Event, Events, What};
 pub use interrupt::{Interrupted, Side};
 pub use live::{Handle, LiveRef, LiveValue};
 pub use owner::{LEASE, is_alive, this_process};
+pub use place::{excerpt, place};
 pub use primitive::{Call, Class, Primitive, Primitives, Probe, Reply};
 pub use run::{CallRequest, Run, cancelled, step_of};
 pub use watch::Watch;

@@ -415,10 +415,11 @@ impl Journal {
     }
 }
 
-const RUN: &str = "SELECT id, node, flow, action, entry, bundle, params, node_view, status, error,
+pub(super) const RUN: &str =
+    "SELECT id, node, flow, action, entry, bundle, params, node_view, status, error,
     result, cancel, created_ms, ended_ms, resumes, downtime_ms, owner, fence, alive_ms FROM run";
 
-fn run_of_row(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+pub(super) fn run_of_row(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let status: String = row.get(8)?;
     let error: Option<String> = row.get(9)?;
     let result: Option<String> = row.get(10)?;
@@ -507,7 +508,7 @@ fn insert_entry(db: &Connection, run: &str, fence: u64, e: &Entry) -> rusqlite::
     Ok(written > 0)
 }
 
-fn save_bundle(db: &Connection, bundle: &Bundle) -> rusqlite::Result<()> {
+pub(super) fn save_bundle(db: &Connection, bundle: &Bundle) -> rusqlite::Result<()> {
     for (path, text) in &bundle.files {
         let hash = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
         db.execute(
@@ -555,7 +556,7 @@ fn fenced(id: &str) -> Error {
         .hint("another process took it over; `flowrun show` tells which")
 }
 
-fn json(text: &str) -> Value {
+pub(super) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or(Value::Null)
 }
 

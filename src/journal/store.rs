@@ -125,6 +125,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "full")?;
     connection.execute_batch(include_str!("schema.sql"))?;
     connection.execute_batch(include_str!("pin.sql"))?;
+    connection.execute_batch(include_str!("edit.sql"))?;
     Ok(connection)
 }
 

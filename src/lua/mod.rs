@@ -15,6 +15,7 @@ mod pattern;
 mod simulate;
 pub mod spec;
 pub mod stdlib;
+mod survey;
 mod value;
 mod vm;
 

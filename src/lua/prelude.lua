@@ -665,6 +665,31 @@ function M.load(path, text)
   return true, def
 end
 
+-- What a file of a flow folder is: its flow, or nil for a module. A module that stands for one of
+-- the standard library has all that is in that one.
+function M.look(path, text, name)
+  local chunk, why = load(text, "@" .. path, "t", E)
+  if not chunk then return false, raw_setmetatable(host.syntax(why), Err) end
+  local results = guarded(chunk, name)
+  local value = results[2]
+  if not results[1] then return false, value end
+  if value == nil then
+    return false, new_error("invalid", path .. " returns nothing",
+      "a flow file ends with `return flow { ... }`, a module with `return` and its table")
+  end
+  if type(value) == "table" and (host.metatable(value) or {}).__name == "flow" then
+    return true, value
+  end
+  local stock = host.module("stock:" .. name) and guarded(E.require, "stock:" .. name)[2]
+  for key in sorted_pairs(type(stock) == "table" and stock or {}) do
+    if type(value) ~= "table" or value[key] == nil then
+      return false, new_error("invalid", raw_format("%s stands for stdlib/%s.lua and lacks %s.%s",
+        path, name, name, raw_tostring(key)), raw_format("begin with `require \"stock:%s\"`", name))
+    end
+  end
+  return true, nil
+end
+
 function M.load_quirk(path, text)
   local chunk, why = load(text, "@" .. path, "t", E)
   if not chunk then return false, raw_setmetatable(host.syntax(why), Err) end

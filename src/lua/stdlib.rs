@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 /// Folder of library modules inside a bundle.
-pub(super) const FOLDER: &str = "stdlib/";
+pub const FOLDER: &str = "stdlib/";
+/// Folder of the stock flows inside a bundle.
+pub const FLOWS_FOLDER: &str = "flows";
 
 macro_rules! embedded {
     ($($path:literal),* $(,)?) => {

@@ -208,7 +208,7 @@ impl Drop for LabUp {
     }
 }
 
-fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     let (_sender, nothing) = std::sync::mpsc::channel::<()>();
     nothing.recv_timeout(time).ok();
 }

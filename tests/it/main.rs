@@ -12,4 +12,5 @@ mod node;
 mod objectstore;
 mod openstack;
 mod quirks;
+mod reload;
 mod support;

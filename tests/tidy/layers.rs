@@ -64,6 +64,10 @@ const LAYERS: &[Layer] = &[
         ..layer("engine", 4)
     },
     layer("lua", 5),
+    Layer {
+        sees: 5,
+        ..layer("catalogue", 6)
+    },
     layer("api", 6),
     layer("cli", 6),
     Layer {
@@ -81,6 +85,7 @@ const LAYERS: &[Layer] = &[
 const CRATE_HOMES: &[(&[&str], &[&str])] = &[
     (&["mlua"], &["src/lua/"]),
     (&["rusqlite"], &["src/journal/"]),
+    (&["notify"], &["src/catalogue/"]),
     (&["clap", "indicatif"], &["src/cli/", "src/main.rs"]),
     (
         &["axum", "axum_server"],

@@ -56,7 +56,7 @@ pub(super) async fn test(cli: &Cli, files: &[PathBuf], filter: Option<&str>) -> 
 }
 
 /// The test files of the flow folders.
-fn of_the_site(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub(super) fn of_the_site(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in folders.iter().filter(|folder| folder.is_dir()) {
         let listing =

@@ -11,7 +11,7 @@ use super::failure;
 use super::spec::Registry;
 use super::stdlib;
 use crate::config::Node;
-use crate::engine::{Script, is_quirk, is_test};
+use crate::engine::{Script, is_quirk, is_test, place};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Bundle;
 use facts::Fact;
@@ -64,8 +64,8 @@ impl Finding {
 
     /// At the place that an error names, else in `path`.
     fn placed(path: &str, error: &Error) -> Self {
-        let place = error.place();
-        let place = place.as_deref().and_then(|place| {
+        let named = place(error);
+        let place = named.as_deref().and_then(|place| {
             let (file, line) = place.rsplit_once(':')?;
             Some((file, line.parse().ok()?))
         });
@@ -84,8 +84,8 @@ impl Finding {
 pub async fn check(registry: &Arc<Registry>, bundle: &Arc<Bundle>) -> Vec<Finding> {
     let (mut findings, steps) = read(registry, bundle);
     let mut seen = Vec::new();
-    for path in bundle.files.keys().filter(|path| may_be_flow(path)) {
-        seen.extend(flow(registry, bundle, path, &steps).await);
+    for (path, text) in bundle.files.iter().filter(|(path, _)| may_be_flow(path)) {
+        seen.extend(flow(registry, bundle, path, text, &steps).await);
     }
     for finding in seen {
         let known = findings.iter().any(|f: &Finding| {
@@ -165,13 +165,19 @@ async fn flow(
     registry: &Arc<Registry>,
     bundle: &Arc<Bundle>,
     entry: &str,
+    text: &str,
     steps: &BTreeSet<String>,
 ) -> Vec<Finding> {
     let runtime = LuaRuntime::new(registry.clone());
-    let info = match runtime.inspect(bundle, entry) {
-        Ok(info) => info,
+    let loaded = match runtime.file(bundle, entry, text).await {
         // A module beside a flow.
-        Err(error) if error.message().ends_with("does not return a flow") => return Vec::new(),
+        Ok(None) => return Vec::new(),
+        // With its quirks.
+        Ok(Some(_)) => runtime.inspect(bundle, entry),
+        Err(error) => Err(error),
+    };
+    let info = match loaded {
+        Ok(info) => info,
         Err(error) => return vec![Finding::placed(entry, &error)],
     };
     let mut findings = quirks_around(&runtime, bundle, entry, steps);
