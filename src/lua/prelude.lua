@@ -41,7 +41,7 @@ local function fault_text(e)
   local text = raw_tostring(e)
   text = raw_match(text, "^(.-)\nstack traceback:") or text
   text = raw_match(text, "^runtime error: (.*)$") or text
-  return raw_match(text, "^[^\n]-:%d+: (.*)$") or text
+  return raw_match(text, "^[^\n]-:%-?%d+: (.*)$") or text -- the prelude has no lines: `?:-1: `
 end
 
 -- An error that the flow raises on purpose; what is wrong with the flow itself is not marked.
