@@ -247,9 +247,12 @@ pub struct DriverInfo {
     /// Speaks RIBCL over TLS before 1.2, for old iLO 4 firmware; needs a build with `legacy-tls`.
     #[serde(default)]
     pub ilo_legacy_tls: bool,
-    /// The deploy ramdisk's ISO: `swift:container/object` or an URL.
+    /// The deploy ramdisk's ISO: an image of Glance, `swift:container/object`, a URL or a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deploy_iso: Option<String>,
+    /// What Ironic called it until its Xena release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ilo_deploy_iso: Option<String>,
 }
 
 impl DriverInfo {
@@ -264,11 +267,19 @@ impl DriverInfo {
 }
 
 /// Keys of `instance_info` that mean something.
-const INSTANCE_INFO: [&str; 13] = [
+const INSTANCE_INFO: [&str; 21] = [
     "image_source",
     "image_checksum",
     "image_format",
     "image_type",
+    "image_boot_iso",
+    "kernel",
+    "kernel_checksum",
+    "kernel_append_params",
+    "ramdisk",
+    "ramdisk_checksum",
+    "boot_iso",
+    "ilo_boot_iso",
     "root_gb",
     "swap_mb",
     "ephemeral_gb",

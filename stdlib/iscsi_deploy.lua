@@ -1,54 +1,74 @@
 -- Deploying over iSCSI: what the specification moves out of the PXE driver.
+local vmedia_boot, capability = require "vmedia_boot", require "capability"
 local iscsi_deploy = {}
 
--- Reads what to deploy; names everything that is missing at once.
-function iscsi_deploy.parse_instance_info(node)
-  local info, missing = node.instance_info, {}
-  for _, key in ipairs { "image_source" } do
-    if not info[key] or info[key] == "" then missing[#missing + 1] = "instance_info." .. key end
+-- What there is to know of the image besides its bytes: Glance's properties, or for an image from
+-- elsewhere what instance_info says in their place.
+function iscsi_deploy.image_properties(node)
+  local info = node.instance_info
+  local id = vmedia_boot.glance_image(info.image_source)
+  if not id then
+    return {
+      kernel = info.kernel,
+      kernel_checksum = info.kernel_checksum,
+      ramdisk = info.ramdisk,
+      ramdisk_checksum = info.ramdisk_checksum,
+      boot_iso = info.image_boot_iso,
+    }
   end
-  if not node.driver_info.deploy_iso then missing[#missing + 1] = "driver_info.deploy_iso" end
-  if #node.ports == 0 then missing[#missing + 1] = "ports" end
-  if #missing > 0 then
-    fail("invalid", node.name .. " lacks " .. table.concat(missing, ", "),
-      "add it to the node in flowrun.toml, or give it with --set")
-  end
-  return info
-end
-
--- Finds the image, checks its checksum if the node has one, and tells its size.
-function iscsi_deploy.cache_instance_image(node)
-  local info = iscsi_deploy.parse_instance_info(node)
-  return image.fetch(info.image_source, {
-    checksum = info.image_checksum,
-    format = info.image_format,
-  })
-end
-
--- A capability such as `boot_mode` of a node: what the instance asks for, else what the node has.
-local function capability(node, name)
-  local places = { node.instance_info.capabilities, node.properties.capabilities }
-  for _, capabilities in pairs(places) do
-    if type(capabilities) == "table" and capabilities[name] then return capabilities[name] end
-    if type(capabilities) == "string" then
-      for key, value in capabilities:gmatch("([%w_]+):([^,%s]+)") do
-        if key == name then return value end
-      end
-    end
-  end
+  local found = glance.image(id)
+  return {
+    kernel = found.kernel_id and "glance://" .. found.kernel_id,
+    ramdisk = found.ramdisk_id and "glance://" .. found.ramdisk_id,
+    boot_iso = found.boot_iso,
+  }
 end
 
 -- A partition image is a file system alone and gets partitions around it; a whole-disk image
--- brings its own. The node says which in `image_type`; if it does not, its `root_gb` means that a
--- file system alone is to get partitions. Every other image is written as it is.
-local function write(node, lun, img)
+-- brings its own. The node says which in `image_type`; an image with kernel and ramdisk is a
+-- partition image; else `root_gb` means that a file system alone is to get partitions.
+function iscsi_deploy.image_type(node, properties, img)
   local info = node.instance_info
-  local kind = info.image_type or (info.root_gb and img.kind) or "whole-disk"
-  if kind == "partition" and not info.root_gb then
-    fail("invalid", node.name .. " lacks instance_info.root_gb, which a partition image needs",
-      "add it to the node in flowrun.toml, or give it with --set")
+  if info.image_type then return info.image_type end
+  if properties.kernel and properties.ramdisk then return "partition" end
+  return info.root_gb and img and img.kind or "whole-disk"
+end
+
+-- An image that does not fit is not worth booting a ramdisk for. Of a compressed one the size is
+-- known when it is written.
+function iscsi_deploy.check_image_size(node, img)
+  local root_bytes = (node.instance_info.root_gb or 0) * 1024 ^ 3
+  if img.type == "partition" and img.virtual_bytes and img.virtual_bytes > root_bytes then
+    fail("limit", ("the image has %d bytes, the root partition %d"):format(
+      img.virtual_bytes, root_bytes), "give instance_info.root_gb more")
   end
-  if kind ~= "partition" then
+end
+
+-- Brings the image here, checks it, and tells what it is.
+function iscsi_deploy.cache_instance_image(node)
+  local info = node.instance_info
+  local img = image.fetch(info.image_source, {
+    checksum = info.image_checksum,
+    format = info.image_format,
+  })
+  img.properties = iscsi_deploy.image_properties(node)
+  img.type = iscsi_deploy.image_type(node, img.properties, img)
+  iscsi_deploy.check_image_size(node, img)
+  return img
+end
+
+-- `local` or `netboot`: whole disks boot themselves. Partition images boot as the capability says,
+-- else from a boot ISO where the image has one or kernel and ramdisk to build it of.
+function iscsi_deploy.boot_option(node, img)
+  if img.type ~= "partition" then return "local" end
+  local properties = img.properties
+  local has_iso = properties.boot_iso or (properties.kernel and properties.ramdisk)
+  return capability(node, "boot_option") or (has_iso and "netboot") or "local"
+end
+
+local function write(node, lun, img, preserve_ephemeral)
+  local info = node.instance_info
+  if img.type ~= "partition" then
     return disk.write_whole_disk_image(lun, {
       image = img,
       configdrive = info.configdrive,
@@ -62,21 +82,21 @@ local function write(node, lun, img)
     swap_mb = info.swap_mb,
     ephemeral_gb = info.ephemeral_gb,
     ephemeral_format = info.ephemeral_format,
-    preserve_ephemeral = info.preserve_ephemeral,
+    preserve_ephemeral = preserve_ephemeral or info.preserve_ephemeral,
     configdrive = info.configdrive,
     disk_is_zero = info.disk_is_zero,
     boot_mode = capability(node, "boot_mode"),
-    boot_option = capability(node, "boot_option"),
+    boot_option = iscsi_deploy.boot_option(node, img),
     disk_label = capability(node, "disk_label"),
   })
 end
 
 -- Writes the image to the disk that the ramdisk exports and proves that it is there.
-function iscsi_deploy.continue_deploy(node, target, img)
+function iscsi_deploy.continue_deploy(node, target, img, preserve_ephemeral)
   local lun = iscsi.login(target)
   defer(function() iscsi.logout(lun) end)
   local disk_info = iscsi.info(lun)
-  local written = write(node, lun, img)
+  local written = write(node, lun, img, preserve_ephemeral)
   local verified = disk.verify(lun, { written = written })
   local layout = disk.read_partitions(lun)
   log.info("%d bytes written and read back, disk %s", verified.bytes, layout.disk_identifier)

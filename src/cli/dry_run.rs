@@ -10,7 +10,7 @@ use crate::engine::{Class, LiveRef, Script, step_of};
 use crate::error::{Error, Result};
 use crate::journal::Bundle;
 use crate::lua::bind::{Site, registry};
-use crate::lua::dry_run::{DryRun, dry_run};
+use crate::lua::dry_run::{DryRun, Simulate, dry_run};
 use crate::lua::spec::{FnSpec, Param, Registry, Ty};
 use crate::lua::{LuaRuntime, SimulatedCall};
 use serde_json::{Map, Value, json};
@@ -50,7 +50,9 @@ pub(super) async fn run(cli: &Cli, args: &Run) -> Result<Exit> {
             params: params.clone(),
             node: config.node(name)?.view(name),
         };
-        let dry = dry_run(&registry, script, None).await.inspect_err(shown)?;
+        let dry = dry_run(&registry, script, Simulate::default())
+            .await
+            .inspect_err(shown)?;
         match cli.json {
             true => lines(name, &action, &entry, &dry),
             false => story(name, &registry, &bundle, &dry),

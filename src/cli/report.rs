@@ -92,10 +92,13 @@ fn result(value: &Value) {
         "unknown" => "used up its one-time boot".to_owned(),
         told => told.replace('_', " "),
     };
+    let disk = text("/written/layout/disk_identifier");
+    let from = match text("/boot_iso") {
+        "" => format!("disk {disk} ({})", text("/written/layout/label")),
+        iso => format!("{iso}, root {} of disk {disk}", text("/written/root_uuid")),
+    };
     out!(
-        "  booted    from disk {} ({}), {post}, power {}",
-        text("/written/layout/disk_identifier"),
-        text("/written/layout/label"),
+        "  booted    from {from}, {post}, power {}",
         text("/booted/power_state")
     );
 }
@@ -138,15 +141,19 @@ fn machine(node: &Value) {
     for boot in list(node, "/boots") {
         out!("  {}", boot_line(boot));
     }
+    // A boot ISO stays: the next boot needs it.
+    let boots_iso = list(node, "/boots").last().is_some_and(|boot| {
+        boot.pointer("/system/system").and_then(Value::as_str) == Some("boot_iso")
+    });
     for medium in list(node, "/machine/media") {
         let inserted = medium
             .get("inserted")
             .and_then(Value::as_bool)
             .unwrap_or(false);
-        let state = if inserted {
-            "STILL INSERTED"
-        } else {
-            "ejected"
+        let state = match inserted {
+            true if boots_iso => "inserted",
+            true => "STILL INSERTED",
+            false => "ejected",
         };
         out!(
             "  {:<9} read by the iLO in {} requests, {}; {state}",

@@ -199,6 +199,10 @@ pub(super) fn lab_config(description: &Value) -> Result<Config> {
         ca_file: Some(text("/ca_file")?.into()),
         ..SwiftSection::default()
     });
+    let [isolinux, ldlinux, grub] = ["0", "1", "2"].map(|n| text(&format!("/boot_loaders/{n}")));
+    config.boot_loaders.isolinux = isolinux?.into();
+    config.boot_loaders.ldlinux = ldlinux?.into();
+    config.boot_loaders.grub = grub?.into();
     config.nodes = lab_inventory(description, &text("/ca_file")?)?;
     Ok(config)
 }

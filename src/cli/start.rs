@@ -7,7 +7,7 @@ use crate::api::listener::{self, Listener};
 use crate::cli::output::out;
 use crate::engine::{self, NewScript, Script, Started};
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Bundle, Journal, RunRecord};
+use crate::journal::{Bundle, Journal, RunRecord, lay_over};
 use crate::lua::stdlib;
 use crate::suggest::near;
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub(super) async fn run(cli: &Cli, args: &Run) -> Result<Exit> {
         // The place of the mistake is in a file that only this function has.
         eprint!("{}", format::error(e, Some(&bundle), format::colours()));
     })?;
-    announce(cli, &ground, &bundle, &entry, &args.node, &params)?;
+    announce(cli, &ground, &bundle, &entry, &action, &args.node, &params).await?;
     let listener = listen(&ground)?;
     let story = follow::Story::begin(cli, &ground, args.node.len());
     let mut started = Vec::new();
@@ -80,11 +80,12 @@ fn listen(ground: &Ground) -> Result<Listener> {
 }
 
 /// Says which file is used and what it will destroy.
-fn announce(
+async fn announce(
     cli: &Cli,
     ground: &Ground,
     bundle: &Arc<Bundle>,
     entry: &str,
+    action: &str,
     nodes: &[String],
     params: &Value,
 ) -> Result<()> {
@@ -96,8 +97,9 @@ fn announce(
         bundle.hash.get(..12).unwrap_or_default()
     );
     for name in nodes {
-        let view = ground.config.node(name)?.view(name);
-        for what in ground.runtime.destroys(bundle, entry, &view, params)? {
+        let mut view = ground.config.node(name)?.view(name);
+        lay_over(&mut view, &ground.engine.journal().learned(name).await?);
+        for what in (ground.runtime).destroys(bundle, entry, action, &view, params)? {
             eprintln!("{name}: destroys {what}");
         }
     }

@@ -195,26 +195,27 @@ impl Engine {
     pub async fn start(&self, new: NewScript) -> Result<Started> {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let owner = this_process();
+        let mut script = new.script;
         let row = NewRun {
             id: id.clone(),
             node: new.node.clone(),
             flow: new.flow.clone(),
-            action: new.script.action.clone(),
-            entry: new.script.entry.clone(),
-            params: new.script.params.clone(),
-            node_view: new.script.node.clone(),
+            action: script.action.clone(),
+            entry: script.entry.clone(),
+            params: script.params.clone(),
+            node_view: script.node.clone(),
             owner,
         };
         match self
             .journal
-            .create_run(row, (*new.script.bundle).clone())
+            .create_run(row, (*script.bundle).clone())
             .await?
         {
-            NodeLock::Taken => {}
+            NodeLock::Taken(view) => script.node = view,
             NodeLock::Held(holder) => return Err(node_held(&new.node, &holder)),
         }
         let run = self.own(id, new.node, 1, 0, Vec::new());
-        self.spawn(run, new.flow, new.script, false)
+        self.spawn(run, new.flow, script, false)
     }
 
     /// Continues a run whose owner died or stopped. With `cancel` it is unwound instead.

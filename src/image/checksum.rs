@@ -57,6 +57,24 @@ impl Algorithm {
             Self::Sha512 => Box::new(Sha512::default()),
         })
     }
+
+    /// The hash of a file in hex. Blocks.
+    ///
+    /// # Errors
+    /// `not_found` or `io` if it cannot be read.
+    pub fn hash_file(self, path: &Path) -> Result<String> {
+        let failed = |e: std::io::Error| Error::io(path, "read the image", &e);
+        let mut file = std::fs::File::open(path).map_err(failed)?;
+        let mut hasher = self.hasher();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let count = file.read(&mut buffer).map_err(failed)?;
+            if count == 0 {
+                return Ok(hasher.finish());
+            }
+            hasher.update(buffer.get(..count).unwrap_or_default());
+        }
+    }
 }
 
 /// A hash in the making.
@@ -133,18 +151,7 @@ impl Checksum {
     /// # Errors
     /// `not_found` or `io` if it cannot be read; `corrupt` if it is another.
     pub fn check_file(&self, path: &Path) -> Result<()> {
-        let failed = |e: std::io::Error| Error::io(path, "read the image", &e);
-        let mut file = std::fs::File::open(path).map_err(failed)?;
-        let mut hasher = self.algorithm.hasher();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            let count = file.read(&mut buffer).map_err(failed)?;
-            if count == 0 {
-                break;
-            }
-            hasher.update(buffer.get(..count).unwrap_or_default());
-        }
-        self.compare(&hasher.finish())
+        self.compare(&self.algorithm.hash_file(path)?)
             .map_err(|e| e.target(path.display().to_string()))
     }
 }

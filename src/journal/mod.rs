@@ -4,13 +4,16 @@
 //! is waiting in one transaction, so that many runs share a flush. A row of a run is written only
 //! while its `fence` is the newest one: an owner that lost its run cannot write any more.
 
+mod boot_iso;
 mod edit;
+mod learned;
 mod node;
 mod record;
 mod run;
 mod store;
 
 pub use edit::Edit;
+pub use learned::{Learned, lay_over};
 pub use record::{
     Bundle, Entry, EntryState, ExpectedCallback, LogLine, NodeLock, NodeOwner, Pin, RunRecord,
     RunStatus, Takeover,

@@ -207,8 +207,8 @@ pub struct Pin {
 /// The answer to a request for a node.
 #[derive(Debug, Clone)]
 pub enum NodeLock {
-    /// The node is ours.
-    Taken,
+    /// The node is ours; it is as the inventory has it, with what runs learned laid over.
+    Taken(Value),
     /// Somebody holds it.
     Held(NodeOwner),
 }

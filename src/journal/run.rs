@@ -1,5 +1,6 @@
 //! What is asked of the journal: one method a question.
 
+use super::learned;
 use super::record::{
     Bundle, Entry, EntryState, ExpectedCallback, LogLine, NodeLock, NodeOwner, RunRecord,
     RunStatus, Takeover,
@@ -35,6 +36,8 @@ impl Journal {
                 return Ok(NodeLock::Held(owner));
             }
             save_bundle(db, &bundle)?;
+            let mut view = new.node_view;
+            learned::lay_over(&mut view, &learned::load(db, &new.node)?);
             let now = ms(clock::unix_ms());
             db.prepare_cached(
                 "INSERT INTO run (id, node, flow, action, entry, bundle, params, node_view, status,
@@ -48,7 +51,7 @@ impl Journal {
                 new.entry,
                 bundle.hash,
                 new.params.to_string(),
-                new.node_view.to_string(),
+                view.to_string(),
                 now,
                 new.owner,
                 now
@@ -57,7 +60,7 @@ impl Journal {
                 "INSERT OR REPLACE INTO node_lock (node, run, fence) VALUES (?,?,1)",
                 params![new.node, new.id],
             )?;
-            Ok(NodeLock::Taken)
+            Ok(NodeLock::Taken(view))
         })
         .await
     }
@@ -550,7 +553,7 @@ fn message(db: &Connection, run: &str, name: &str) -> rusqlite::Result<Option<St
         .optional()
 }
 
-fn fenced(id: &str) -> Error {
+pub(super) fn fenced(id: &str) -> Error {
     Error::new(Kind::Conflict, "this process no longer owns the run")
         .target(id)
         .hint("another process took it over; `flowrun show` tells which")
@@ -620,7 +623,7 @@ mod tests {
         let (run, bundle) = new_run("r1", "n");
         assert!(matches!(
             journal.create_run(run, bundle.clone()).await.unwrap(),
-            NodeLock::Taken
+            NodeLock::Taken(_)
         ));
         let (second, _) = new_run("r2", "n");
         let NodeLock::Held(owner) = journal
@@ -637,7 +640,7 @@ mod tests {
             .unwrap();
         assert!(matches!(
             journal.create_run(second, bundle).await.unwrap(),
-            NodeLock::Taken
+            NodeLock::Taken(_)
         ));
         assert_eq!(journal.bundle("h").await.unwrap().files.len(), 1);
     }

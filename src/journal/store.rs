@@ -126,6 +126,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.execute_batch(include_str!("schema.sql"))?;
     connection.execute_batch(include_str!("pin.sql"))?;
     connection.execute_batch(include_str!("edit.sql"))?;
+    connection.execute_batch(include_str!("learned.sql"))?;
     Ok(connection)
 }
 

@@ -28,7 +28,7 @@ pub const CONTAINER: &str = "flowrun_images";
 pub const DEPLOY_ISO: &str = "deploy.iso";
 
 /// Changes when the files that are built change.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const SECTOR_BYTES: u64 = 512;
 const IMAGE_BYTES: u64 = 32 << 20;
@@ -41,8 +41,11 @@ const DISK_GUID: [u8; 16] = *b"flowrun lab disk";
 const BLOCK_BYTES: usize = 4096;
 const DATA_BLOCKS: [std::ops::Range<u64>; 2] = [0..1024, 4096..4352];
 
-const STAND_IN: &str = "This is not a program. It stands for the deploy ramdisk of a simulated \
-    server, which reads this file from the CD as a real one does and then runs the ramdisk's \
+/// Size of a stand-in for a boot loader.
+const LOADER_BYTES: usize = 4096;
+
+const STAND_IN: &str = "This is not a program. A simulated server reads it from the CD as a real \
+    one does, and does not execute it: where this is the deploy ramdisk, it runs the ramdisk's \
     code itself.\n";
 
 /// The files, and what there is to know of them.
@@ -51,6 +54,8 @@ pub struct Media {
     version: u32,
     /// The deploy ISO.
     pub deploy_iso: PathBuf,
+    /// Stand-ins for the boot loaders of boot ISOs: ISOLINUX, its `ldlinux.c32`, GRUB.
+    pub boot_loaders: [PathBuf; 3],
     /// The OS image: raw, a whole disk.
     pub image: PathBuf,
     /// Its size.
@@ -74,6 +79,11 @@ impl Media {
             return Ok(media);
         }
         let (deploy_iso, image) = (folder.join("deploy.iso"), folder.join("lab-image.raw"));
+        let boot_loaders = ["isolinux.bin", "ldlinux.c32", "gcdx64.efi"];
+        let boot_loaders = boot_loaders.map(|name| folder.join(name));
+        for path in &boot_loaders {
+            write_private(path, &stand_in("boot loader stand-in", LOADER_BYTES))?;
+        }
         write_deploy_iso(&deploy_iso)?;
         write_image(&image).map_err(|e| Error::io(&image, "write the OS image", &e))?;
         let media = Self {
@@ -81,6 +91,7 @@ impl Media {
             image_sha256: sha256(&image).map_err(|e| Error::io(&image, "read", &e))?,
             image_bytes: IMAGE_BYTES,
             deploy_iso,
+            boot_loaders,
             image,
         };
         // Written last: without it the files count as unfinished.
@@ -91,24 +102,25 @@ impl Media {
     }
 
     fn is_in(&self, folder: &Path) -> bool {
-        let files = [&self.deploy_iso, &self.image];
-        self.version == VERSION
-            && files
-                .iter()
-                .all(|file| file.starts_with(folder) && file.is_file())
+        let mut files = [&self.deploy_iso, &self.image]
+            .into_iter()
+            .chain(&self.boot_loaders);
+        self.version == VERSION && files.all(|file| file.starts_with(folder) && file.is_file())
     }
 }
 
+/// A file that says what it stands for.
+fn stand_in(what: &str, size: usize) -> Vec<u8> {
+    let mut contents = format!("flowrun lab: {what}. {STAND_IN}").into_bytes();
+    contents.resize(size, b'\n');
+    contents
+}
+
 fn write_deploy_iso(path: &Path) -> Result<()> {
-    let stand_in = |what: &str, size: usize| {
-        let mut contents = format!("flowrun lab: {what}. {STAND_IN}").into_bytes();
-        contents.resize(size, b'\n');
-        Source::Bytes(contents)
-    };
     let spec = IsoSpec {
         volume_id: "VMEDIA_BOOT_ISO".to_owned(),
-        kernel: stand_in("kernel stand-in", 1 << 20),
-        ramdisk: stand_in("ramdisk stand-in", 512 << 10),
+        kernel: Source::Bytes(stand_in("kernel stand-in", 1 << 20)),
+        ramdisk: Source::Bytes(stand_in("ramdisk stand-in", 512 << 10)),
         kernel_params: "boot_method=vmedia".to_owned(),
         isolinux: None,
         grub: None,

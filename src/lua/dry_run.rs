@@ -29,19 +29,30 @@ pub struct DryRun {
     pub shapeless: Option<String>,
 }
 
-/// Runs a script on simulated results. With `fails_at`, that call fails, counted from 0.
+/// How a simulated site is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Simulate {
+    /// How many states on from the usual one its answers begin.
+    pub shift: usize,
+    /// The call that fails, counted from 0.
+    pub fails_at: Option<usize>,
+}
+
+/// Runs a script on simulated results.
 ///
 /// # Errors
 /// Those of loading the flow; how the script ended is an answer.
-pub async fn dry_run(
-    registry: &Arc<Registry>,
-    script: Script,
-    fails_at: Option<usize>,
-) -> Result<DryRun> {
+pub async fn dry_run(registry: &Arc<Registry>, script: Script, how: Simulate) -> Result<DryRun> {
     let runtime = LuaRuntime::new(registry.clone());
     let flow = runtime.inspect(&script.bundle, &script.entry)?;
-    let destroys = runtime.destroys(&script.bundle, &script.entry, &script.node, &script.params)?;
-    let simulation = Simulation::new(registry.clone(), fails_at);
+    let destroys = runtime.destroys(
+        &script.bundle,
+        &script.entry,
+        &script.action,
+        &script.node,
+        &script.params,
+    )?;
+    let simulation = Simulation::new(registry.clone(), how);
     let engine = Engine::in_memory(Arc::new(simulation.clone()), Arc::new(runtime))?;
     let mut events = engine.events().subscribe();
     let new = NewScript {

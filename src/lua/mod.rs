@@ -55,7 +55,7 @@ impl LuaRuntime {
         Ok(info)
     }
 
-    /// What the flow says it destroys on this node.
+    /// What the flow says this action destroys on this node.
     ///
     /// # Errors
     /// As [`Self::inspect`], and those of the flow's own function.
@@ -63,6 +63,7 @@ impl LuaRuntime {
         &self,
         bundle: &Arc<Bundle>,
         entry: &str,
+        action: &str,
         node: &Value,
         params: &Value,
     ) -> Result<Vec<String>> {
@@ -71,7 +72,7 @@ impl LuaRuntime {
         let params = value::from_json(&vm.lua, params).map_err(|e| internal(&e))?;
         let (ok, list): (bool, LuaValue) = vm
             .function("destroys")?
-            .call((def, node, params))
+            .call((def, node, params, action))
             .map_err(|e| internal(&e))?;
         if !ok {
             return Err(failure::from_lua(&list));

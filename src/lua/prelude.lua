@@ -760,9 +760,9 @@ function M.abort(err)
   return false, err, cleanup_errors
 end
 
-function M.destroys(def, node, p)
+function M.destroys(def, node, p, action)
   if not def.destroys then return true, {} end
-  local results = guarded(def.destroys, freeze(node, "node"), p)
+  local results = guarded(def.destroys, freeze(node, "node"), p, action)
   return results[1], results[2]
 end
 

@@ -3,6 +3,7 @@
 //! What a loop waits for has to come: the same call at the same place is answered with the next
 //! state each time it is made. A loop that waits for something else is ended by a count.
 
+use super::dry_run::Simulate;
 use super::spec::{FnSpec, Record, Registry, Ty};
 use crate::clock;
 use crate::engine::{Call, Class, LiveValue, Primitive, Primitives, Probe, Reply, step_of};
@@ -43,8 +44,7 @@ pub struct SimulatedCall {
 pub(super) struct Simulation {
     registry: Arc<Registry>,
     state: Arc<Mutex<State>>,
-    /// The call that fails, counted from 0.
-    fails_at: Option<usize>,
+    how: Simulate,
 }
 
 #[derive(Debug, Default)]
@@ -53,16 +53,18 @@ struct State {
     made: HashMap<(String, String, String), usize>,
     /// How far the clock of the run is ahead.
     slept_seconds: f64,
+    /// What was set, for those who look at it.
+    facts: HashMap<&'static str, Value>,
     /// The first primitive whose answer has no known shape.
     shapeless: Option<String>,
 }
 
 impl Simulation {
-    pub(super) fn new(registry: Arc<Registry>, fails_at: Option<usize>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, how: Simulate) -> Self {
         Self {
             registry,
             state: Arc::default(),
-            fails_at,
+            how,
         }
     }
 
@@ -102,7 +104,7 @@ impl Simulation {
             call.run.abandon(error.clone());
             return Err(error);
         }
-        if self.fails_at == Some(number) {
+        if self.how.fails_at == Some(number) {
             let failed = Error::new(Kind::Refused, "simulated failure");
             return Err(failed.detail("simulated", true));
         }
@@ -122,9 +124,26 @@ impl Simulation {
                 if spec.returns.0 == Ty::Any && spec.simulated.is_none() {
                     state.shapeless.get_or_insert_with(|| call.name.clone());
                 }
-                Ok(simulated(spec, &call.args, nth))
+                Ok(self.typed(&mut state, spec, call, nth))
             }
         }
+    }
+}
+
+impl Simulation {
+    fn typed(&self, state: &mut State, spec: &FnSpec, call: &Call, nth: usize) -> Reply {
+        let known = spec.fact.and_then(|fact| state.facts.get(fact).cloned());
+        let reply = match (spec.class, known) {
+            (Class::Read, Some(known)) => simulated(spec, Some(&known), nth),
+            _ => {
+                let given = spec.simulated.as_ref().map(|answer| answer(&call.args));
+                simulated(spec, given.as_ref(), nth + self.how.shift)
+            }
+        };
+        if let (Some(fact), false) = (spec.fact, spec.class == Class::Read) {
+            state.facts.insert(fact, reply.value.clone());
+        }
+        reply
     }
 }
 
@@ -147,10 +166,9 @@ fn quirk_of(key: &str) -> Option<String> {
 }
 
 /// The answer to the `nth` such call.
-fn simulated(spec: &FnSpec, args: &Value, nth: usize) -> Reply {
-    let given = spec.simulated.as_ref().map(|answer| answer(args));
+fn simulated(spec: &FnSpec, given: Option<&Value>, nth: usize) -> Reply {
     let mut reply = Reply::default();
-    reply.value = value(&mut reply, &spec.returns.0, given.as_ref(), spec.name, nth);
+    reply.value = value(&mut reply, &spec.returns.0, given, spec.name, nth);
     reply
 }
 
@@ -261,7 +279,8 @@ mod tests {
         let spec = FnSpec::new("x", "y", Class::Read, "")
             .returns(Ty::Record(&DRIVE), "")
             .simulated(|args| json!({ "state": "starting", "more": args["a"] }));
-        simulated(&spec, &json!({ "a": 7 }), nth).value
+        let given = spec.simulated.as_ref().unwrap()(&json!({ "a": 7 }));
+        simulated(&spec, Some(&given), nth).value
     }
 
     #[test]

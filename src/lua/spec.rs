@@ -112,6 +112,8 @@ pub struct FnSpec {
     pub recorded: bool,
     /// Whether it touches nothing outside of its run: a dry run executes it.
     pub inert: bool,
+    /// What a change sets, and a read of the same name shows, in a dry run.
+    pub(super) fact: Option<&'static str>,
     /// What a dry run answers to these arguments, where the result's type does not say it all.
     pub(super) simulated: Option<Simulated>,
     execute: Execute,
@@ -156,6 +158,7 @@ impl FnSpec {
             formats: false,
             recorded: true,
             inert: false,
+            fact: None,
             simulated: None,
             execute: missing,
             probe: None,
@@ -260,6 +263,13 @@ impl FnSpec {
     #[must_use]
     pub fn inert(mut self) -> Self {
         self.inert = true;
+        self
+    }
+
+    /// In a dry run a change with this fact is what a read with it shows.
+    #[must_use]
+    pub fn fact(mut self, name: &'static str) -> Self {
+        self.fact = Some(name);
         self
     }
 

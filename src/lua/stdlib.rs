@@ -15,9 +15,13 @@ macro_rules! embedded {
 
 /// The library's modules.
 const MODULES: &[(&str, &str)] = embedded![
+    "stdlib/attempt.lua",
+    "stdlib/boot_mode.lua",
+    "stdlib/capability.lua",
     "stdlib/instance_boot.lua",
     "stdlib/iscsi_deploy.lua",
     "stdlib/power.lua",
+    "stdlib/validation.lua",
     "stdlib/vmedia_boot.lua",
 ];
 

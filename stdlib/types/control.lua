@@ -15,6 +15,9 @@
 ---@field driver_info table<string, any> without passwords
 ---@field properties table<string, any>
 ---@field instance_info table<string, any>
+---@field provision_state? string as the last run left it: `active`, `deploy failed`, …
+---@field last_error? string
+---@field driver_internal_info? table<string, any> what flows keep for themselves
 
 ---@class Ctx
 ---@field run string the run's id
@@ -46,7 +49,7 @@
 ---@field timeout? Duration
 ---@field params? table<string, FlowParam>
 ---@field validate? fun(ctx: Ctx, node: Node, p: table)
----@field destroys? fun(node: Node, p: table): string[]
+---@field destroys? fun(node: Node, p: table, action: string): string[]
 ---@field actions table<string, fun(ctx: Ctx, node: Node, p: table): any>
 ---@field default? string
 

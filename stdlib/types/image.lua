@@ -25,6 +25,10 @@
 ---@field kernel string the kernel, as it was given
 ---@field ramdisk string the initial ramdisk, likewise
 
+---Something that can be fetched.
+---@class Source
+---@field bytes integer its size, if it is told
+
 image = {}
 
 ---Removes an artifact; one that is gone is fine.
@@ -38,6 +42,12 @@ function image.discard(artifact) end
 ---@param o? { checksum?: string, format?: "raw"|"qcow2" }
 ---@return Image # what `disk.write_…_image` takes
 function image.fetch(source, o) end
+
+---Asks whether an image or ISO is there, without fetching it.
+---    image.head(node.driver_info.deploy_iso).bytes   --> 41943040
+---@param source string glance://<id or name>, a Glance id, swift:<container>/<object>, http(s)://…, file://…, or a path
+---@return Source # what is told of it
+function image.head(source) end
 
 ---Builds a boot ISO from kernel and ramdisk.
 ---    image.make_iso { kernel = "/boot/vmlinuz", ramdisk = "/boot/initrd.img" }.path

@@ -23,6 +23,12 @@
 
 ramdisk = {}
 
+---Asks the address at which deploy ramdisks call whether somebody listens.
+---    ramdisk.check_api(node)   --> https://deploy.example:6385
+---@param node Node the server that will call
+---@return string # [api] public_url
+function ramdisk.check_api(node) end
+
 ---Tells the ramdisk to reboot the server.
 ---    ramdisk.done(target)   --> true
 ---@param target Target as `ramdisk.wait` returns it

@@ -14,3 +14,4 @@ mod openstack;
 mod quirks;
 mod reload;
 mod support;
+mod sweep;

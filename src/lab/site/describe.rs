@@ -51,6 +51,7 @@ pub(super) fn site(ground: &Ground) -> Value {
         },
         "state_url": format!("{store_url}{}", super::state::PATH),
         "deploy_iso": {"container": CONTAINER, "object": DEPLOY_ISO},
+        "boot_loaders": ground.media.boot_loaders,
         "image": {
             "path": ground.media.image,
             "size_bytes": ground.media.image_bytes,

@@ -10,11 +10,14 @@ mod glance;
 mod http;
 mod ilo;
 mod image;
+mod inventory;
 mod iscsi;
+mod iso;
 mod keystone;
 mod log;
 mod openstack;
 mod ramdisk;
+mod reachable;
 mod site;
 mod swift;
 mod time;
@@ -39,9 +42,12 @@ pub fn registry(site: &Arc<Site>) -> Registry {
     ilo::register(&mut registry, site);
     image::register(&mut registry, site);
     boot_iso::register(&mut registry, site);
+    inventory::register(&mut registry, site);
     iscsi::register(&mut registry);
+    iso::register(&mut registry, site);
     keystone::register(&mut registry, site);
     ramdisk::register(&mut registry, site);
+    reachable::register(&mut registry, site);
     swift::register(&mut registry, site);
     registry
 }

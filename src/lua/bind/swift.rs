@@ -1,7 +1,7 @@
 //! `swift`: objects and temporary URLs.
 
 use super::args::{Seconds, Text};
-use super::boot_iso::{BootIso, ISO_PLAN};
+use super::iso::{BootIso, ISO_PLAN};
 use super::openstack::Credentials;
 use super::site::Site;
 use crate::engine::{Call, Class, LiveValue, Reply};

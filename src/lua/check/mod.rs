@@ -6,7 +6,7 @@ mod listing;
 mod names;
 
 use super::LuaRuntime;
-use super::dry_run::{DryRun, dry_run, is_cleanup};
+use super::dry_run::{DryRun, Simulate, dry_run, is_cleanup};
 use super::failure;
 use super::spec::Registry;
 use super::stdlib;
@@ -201,18 +201,41 @@ async fn flow(
     findings
 }
 
-/// Dry-runs an action twice: to its end, and with its last call failing, for what unwinds it.
+/// Dry-runs an action on a few sites, until it comes to its end on one; and with its last call
+/// failing there, for what unwinds it.
 async fn tried(registry: &Arc<Registry>, script: Script) -> Result<Vec<Finding>> {
-    let whole = dry_run(registry, script.clone(), None).await?;
-    let mut calls = whole.calls.iter();
-    let last = calls.rposition(|call| !call.executed && !is_cleanup(&call.key));
-    let mut findings = mistakes(&whole, &script);
-    if let (Some(last), true) = (last, whole.end.error.is_none()) {
-        let broken = dry_run(registry, script.clone(), Some(last)).await?;
-        let unwound = broken.cleanup_errors.iter().filter(|e| !is_simulated(e));
-        findings.extend(unwound.map(|error| Finding::placed(&script.entry, error)));
+    let mut deployed = script.clone();
+    if let Some(fields) = deployed.node.as_object_mut() {
+        fields.insert("provision_state".to_owned(), "active".into());
     }
-    Ok(findings)
+    let mut first = None;
+    for (script, shift) in [(&script, 0), (&deployed, 0), (&script, 1)] {
+        let how = Simulate {
+            shift,
+            fails_at: None,
+        };
+        let whole = dry_run(registry, script.clone(), how).await?;
+        let found = mistakes(&whole, script);
+        if whole.end.error.is_some() {
+            let is_sure = found.iter().any(|f| f.level == Level::Error);
+            if is_sure {
+                return Ok(found);
+            }
+            first.get_or_insert(found);
+            continue;
+        }
+        let mut calls = whole.calls.iter();
+        let last = calls.rposition(|call| !call.executed && !is_cleanup(&call.key));
+        let how = Simulate {
+            shift,
+            fails_at: last,
+        };
+        let broken = dry_run(registry, script.clone(), how).await?;
+        let unwound = broken.cleanup_errors.iter().filter(|e| !is_simulated(e));
+        let unwound = unwound.map(|error| Finding::placed(&script.entry, error));
+        return Ok(unwound.chain(found).collect());
+    }
+    Ok(first.unwrap_or_default())
 }
 
 fn is_simulated(error: &Error) -> bool {

@@ -59,9 +59,9 @@ const MISTAKES: &[(&str, u32, &str)] = &[
         "the module power has no of (did you mean off?)",
     ),
     (
-        "undo(function()\n  power.reset(node)\nend)",
+        "undo(function()\n  power.rset(node)\nend)",
         4,
-        "the module power has no reset",
+        "the module power has no rset (did you mean reset?)",
     ),
     (
         "require 'powr'",

@@ -37,6 +37,7 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
             "Tells whether the server is powered."
         )
         .returns(POWER_STATE, "what it is now")
+        .fact("power")
         .example("ilo.power_state(node)   --> off"),
         |ilo| Reply::of(&ilo.power_state().await?)?
     );
@@ -77,6 +78,7 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
             "the answer to a restart was lost and nothing showed it",
         )
         .example("ilo.set_power(node, { state = \"force_off\" })   --> off")
+        .fact("power")
         .simulated(|args| match args.get("state").and_then(Value::as_str) {
             Some("off" | "force_off") => Value::from("off"),
             _ => Value::from("on"),

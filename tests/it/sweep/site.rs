@@ -1,0 +1,276 @@
+//! A lab in this process, and engines on it.
+
+use flowrun::api::listener::{self, Listener};
+use flowrun::config::Config;
+use flowrun::engine::{Engine, NewScript, Primitives, RunEnd, Script, collect_bundle};
+use flowrun::journal::{Bundle, Journal, RunRecord};
+use flowrun::lab::site::{Site as Lab, SiteOptions};
+use flowrun::lua::bind::{Site, registry};
+use flowrun::lua::spec::Registry;
+use flowrun::lua::{FlowInfo, LuaRuntime, stdlib};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+const FLOW: &str = crate::flow::FLOW;
+
+/// What a server must be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It runs what is on its disk.
+    Up,
+    /// It is off.
+    Off,
+    /// As it was, or as the action would have left it.
+    Either,
+}
+
+impl Wanted {
+    pub(super) fn after(action: &str) -> Self {
+        match action {
+            "deploy" | "rebuild" | "reboot" => Self::Up,
+            "tear_down" | "clean_up" | "prepare" => Self::Off,
+            _ => Self::Either,
+        }
+    }
+
+    /// A deployment that is given up leaves its server off, once it has switched it.
+    pub(super) fn cancelled(action: &str, switched: bool) -> Self {
+        match action {
+            "deploy" | "rebuild" if switched => Self::Off,
+            _ => Self::Either,
+        }
+    }
+}
+
+/// The site as a deployer sees it, and in the process of the sweep the lab behind it.
+pub(super) struct Ground {
+    lab: Option<(Lab, tempfile::TempDir)>,
+    pub(super) config_path: PathBuf,
+    config: Config,
+    bundle: Arc<Bundle>,
+    info: FlowInfo,
+}
+
+/// An engine that takes callbacks.
+pub(super) struct Host {
+    pub(super) engine: Engine,
+    _listener: Listener,
+}
+
+impl Ground {
+    pub(super) async fn new(nodes: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let lab = Lab::start(SiteOptions {
+            nodes,
+            disk_bytes: 64 << 20,
+            post_time: Duration::from_millis(100),
+            ..SiteOptions::new(dir.path().join("lab"))
+        });
+        let lab = lab.await.unwrap();
+        let path = dir.path().join("flowrun.toml");
+        std::fs::write(&path, configuration(lab.describe(), dir.path())).unwrap();
+        let mut ground = Self::open(&path);
+        ground.lab = Some((lab, dir));
+        ground
+    }
+
+    pub(super) fn open(config: &Path) -> Self {
+        let bundle = collect_bundle(Path::new(FLOW), stdlib::modules(), &[]).unwrap();
+        let (config_path, config) = (config.to_owned(), Config::load(config).unwrap());
+        let bundle = Arc::new(bundle);
+        let registry = registry(&Arc::new(Site::new(config.clone())));
+        let info = LuaRuntime::new(Arc::new(registry)).inspect(&bundle, FLOW);
+        Self {
+            lab: None,
+            config_path,
+            config,
+            bundle,
+            info: info.unwrap(),
+        }
+    }
+
+    /// The actions of the flow that do something.
+    pub(super) fn actions(&self) -> Vec<String> {
+        let actions = self.info.actions.iter();
+        let idle = ["validate", "take_over"];
+        actions
+            .filter(|name| !idle.contains(&&***name))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn journal(&self) -> Journal {
+        Journal::open(&self.config.state_dir()).unwrap()
+    }
+
+    pub(super) fn registry(&self) -> Arc<Registry> {
+        Arc::new(registry(&Arc::new(Site::new(self.config.clone()))))
+    }
+
+    /// As a process of its own has it: nothing is shared with an earlier one but what is on disk.
+    pub(super) fn host(&self, primitives: Arc<dyn Primitives>) -> Host {
+        let runtime = Arc::new(LuaRuntime::new(self.registry()));
+        let engine = Engine::new(&self.config.state_dir(), primitives, runtime).unwrap();
+        let listener = listener::listen(&self.config, engine.journal()).unwrap();
+        Host {
+            engine,
+            _listener: listener,
+        }
+    }
+
+    pub(super) fn script(&self, node: &str, action: &str) -> NewScript {
+        let script = Script {
+            bundle: self.bundle.clone(),
+            entry: FLOW.to_owned(),
+            action: action.to_owned(),
+            params: self.info.params(&BTreeMap::new()).unwrap(),
+            node: self.config.node(node).unwrap().view(node),
+        };
+        NewScript {
+            flow: self.info.name.clone(),
+            script,
+            node: node.to_owned(),
+        }
+    }
+
+    pub(super) async fn run(&self, node: &str, action: &str) -> RunEnd {
+        let host = self.host(self.registry());
+        let run = host.engine.start(self.script(node, action)).await;
+        run.unwrap().end().await.unwrap()
+    }
+
+    /// Brings servers to where the action begins.
+    pub(super) async fn set_up(&self, nodes: &[String], action: &str) {
+        let before: &[&str] = match action {
+            "deploy" => return,
+            "clean_up" => &["deploy", "tear_down"],
+            _ => &["deploy"],
+        };
+        let host = self.host(self.registry());
+        for step in before {
+            let runs = nodes.iter().map(|node| {
+                let (host, script) = (&host, self.script(node, step));
+                async move {
+                    host.engine
+                        .start(script)
+                        .await
+                        .unwrap()
+                        .end()
+                        .await
+                        .unwrap()
+                }
+            });
+            for end in futures_util::future::join_all(runs).await {
+                assert_eq!(end.error, None, "{step} before {action}");
+            }
+        }
+    }
+
+    pub(super) async fn resume_all(&self, open: Vec<RunRecord>) -> Vec<RunEnd> {
+        let host = self.host(self.registry());
+        let runs = open.into_iter().map(|record| {
+            let host = &host;
+            async move {
+                host.engine
+                    .resume(record, false)
+                    .await
+                    .unwrap()
+                    .end()
+                    .await
+                    .unwrap()
+            }
+        });
+        let ends = futures_util::future::join_all(runs).await;
+        host.engine.journal().sync().await.unwrap();
+        ends
+    }
+
+    /// The server is as wanted, and nothing is in its drives.
+    pub(super) fn is_right(&self, node: &str, wanted: Wanted, why: &str) {
+        let snapshot = self.snapshot();
+        let nodes = snapshot["nodes"].as_array().unwrap();
+        let seen = nodes.iter().find(|seen| seen["name"] == node).unwrap();
+        let machine = &seen["machine"];
+        for medium in machine["media"].as_array().unwrap() {
+            assert_eq!(medium["inserted"], false, "{why}: {machine:#}");
+        }
+        assert_eq!(machine["sessions"], 0, "{why}: {machine:#}");
+        match wanted {
+            Wanted::Either => {}
+            Wanted::Off => assert_eq!(machine["power"], "off", "{why}: {machine:#}"),
+            Wanted::Up => {
+                assert_eq!(machine["power"], "on", "{why}: {machine:#}");
+                let last = seen["boots"].as_array().unwrap().last().unwrap();
+                assert_eq!(last["source"], "disk", "{why}: {last:#}");
+                let disk = Path::new(seen["disk"]["path"].as_str().unwrap());
+                assert!(self.holds_image(disk), "{why}: the disk is not the image");
+            }
+        }
+    }
+
+    fn holds_image(&self, disk: &Path) -> bool {
+        let (lab, _) = self.lab.as_ref().unwrap();
+        let image = lab.describe()["image"]["path"].as_str().unwrap();
+        let output = std::process::Command::new("qemu-img")
+            .args(["compare", "-q", "-f", "raw", "-F", "raw", image])
+            .arg(disk)
+            .output();
+        output.unwrap().status.success()
+    }
+
+    /// No object but the deploy ISO, no run that holds a node.
+    pub(super) async fn nothing_is_held(&self, why: &str) {
+        let objects = &self.snapshot()["object_store"]["objects"];
+        assert_eq!(objects, 1, "{why}: only the deploy ISO");
+        let owners = self.journal().node_owners().await.unwrap();
+        assert!(owners.is_empty(), "{why}: {owners:?}");
+    }
+
+    fn snapshot(&self) -> Value {
+        let (lab, _) = self.lab.as_ref().unwrap();
+        lab.snapshot()
+    }
+}
+
+/// The lab's description as `flowrun.toml`.
+fn configuration(about: &Value, dir: &Path) -> String {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let key = dir.join("swift.key");
+    std::fs::write(&key, text(&about["object_store"]["key"])).unwrap();
+    let (api, store, ca) = (&about["api"], &about["object_store"], &about["ca_file"]);
+    let mut toml = format!(
+        "[site]\nstate_dir = {:?}\n[api]\nlisten = {}\npublic_url = {}\ntls_cert = {}\n\
+         tls_key = {}\nca_file = {ca}\n[swift]\nauth_url = {}\nuser = {}\n\
+         key = {{ file = {key:?} }}\nca_file = {ca}\n",
+        dir.join("state"),
+        api["listen"],
+        api["url"],
+        api["tls_cert"],
+        api["tls_key"],
+        store["auth_url"],
+        store["user"],
+    );
+    for node in about["nodes"].as_array().unwrap() {
+        let name = text(&node["name"]);
+        write!(
+            toml,
+            "[nodes.{name}]\nuuid = {}\nports = {}\n",
+            node["uuid"], node["ports"]
+        )
+        .unwrap();
+        for section in ["driver_info", "properties", "instance_info"] {
+            writeln!(toml, "[nodes.{name}.{section}]").unwrap();
+            for (key, value) in node[section].as_object().unwrap() {
+                writeln!(toml, "{key} = {value}").unwrap();
+            }
+            if section == "driver_info" {
+                writeln!(toml, "ilo_ca_file = {ca}").unwrap();
+            }
+        }
+    }
+    toml
+}
