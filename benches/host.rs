@@ -152,6 +152,7 @@ fn playbook(program: &str, book: &Path) -> f64 {
     let start = Instant::now();
     let output = Command::new(program)
         .args(["-i", "localhost,", "-c", "local"])
+        .args(["-e", "ansible_python_interpreter=/usr/bin/python3"])
         .arg(book)
         .output()
         .unwrap();
