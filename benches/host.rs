@@ -1,4 +1,4 @@
-//! What running flows costs: memory of 1,000 that wait, start to first step, a step that does nothing.
+//! What running flows costs: memory of 1,000 that wait, start to first step, a step of nothing.
 //!
 //! `cargo bench --bench host [-- ROUNDS]`. Beside it, in the same rounds, `ansible-playbook` with
 //! no task, ten that print and ten that run `/bin/true`, if it is in the PATH (`python3 -m venv V
