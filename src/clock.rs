@@ -5,12 +5,23 @@
     reason = "this is the module the others must go through"
 )]
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How far this process's wall clock runs ahead, in milliseconds.
+static AHEAD_MS: AtomicU64 = AtomicU64::new(0);
 
 /// The wall clock.
 #[must_use]
 pub fn now() -> SystemTime {
-    SystemTime::now()
+    SystemTime::now() + Duration::from_millis(AHEAD_MS.load(Ordering::Relaxed))
+}
+
+/// Sets the wall clock of this process ahead, for tests of flows: time that a flow would wait.
+/// [`instant`] does not follow.
+pub fn advance(by: Duration) {
+    let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+    AHEAD_MS.fetch_add(by, Ordering::Relaxed);
 }
 
 /// A monotonic instant, for measuring.

@@ -399,6 +399,31 @@ impl Config {
 }
 
 impl Node {
+    /// A server that has what flows ask for, to look at a flow without a site. Its addresses are
+    /// those of documentation (RFC 5737).
+    ///
+    /// # Errors
+    /// Never, as a test shows.
+    pub fn sample() -> Result<Self> {
+        let fields = json!({
+            "uuid": "1be26c0b-03f2-4d2e-ae87-c02d7f33c781",
+            "ports": ["52:54:00:12:34:56"],
+            "driver_info": {
+                "ilo_address": "192.0.2.7",
+                "ilo_username": "sample",
+                "ilo_password_file": "/nonexistent/ilo-password",
+                "deploy_iso": "swift:images/deploy.iso",
+            },
+            "instance_info": {
+                "image_source": "/srv/images/sample.qcow2",
+                "image_checksum": "0".repeat(64),
+                "root_gb": 20,
+            },
+        });
+        serde_json::from_value(fields)
+            .map_err(|e| Error::new(Kind::Internal, "the sample node").caused_by(&e))
+    }
+
     /// Changes a field by `section.key=value`, as `--set` takes it.
     ///
     /// # Errors

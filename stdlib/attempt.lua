@@ -4,7 +4,7 @@ return function(tasks)
   local first
   for _, task in ipairs(tasks) do
     local _, err = try(task)
-    if first and err then log.error("%s", err) end
+    if first and err then log.warn("%s", err) end
     first = first or err
   end
   if first then error(first, 0) end

@@ -14,6 +14,9 @@ Examples:
       deploys onto a simulated server, nothing else needed
   flowrun ilo_vmedia_iscsi --node dl380-7 --set instance_info.image_source=/srv/debian.qcow2
       deploys a server of flowrun.toml
+  flowrun ilo_vmedia_iscsi --node dl380-7 --dry-run
+      shows every call that it would make, and touches nothing
+  flowrun check   finds mistakes in the site's flows and quirks
   flowrun call ilo.power_state --node dl380-7
       calls one primitive and prints its result as JSON
   flowrun resume 0193   continues a run whose process died
@@ -66,7 +69,23 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run a flow: a .lua file, or a name in the flow folders. The word `run` may be left out
+    #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
+    /// Find mistakes in flows, modules and quirks without running them
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check {
+        /// Flow files, or names in the flow folders [default: all of the site, and the stock ones]
+        files: Vec<String>,
+    },
+    /// Run the tests of flows, each on a simulated site of its own
+    #[command(after_help = TEST_EXAMPLES)]
+    Test {
+        /// Files named *_test.lua [default: those of the flow folders]
+        files: Vec<PathBuf>,
+        /// Only tests whose name has this in it
+        #[arg(long, value_name = "TEXT")]
+        filter: Option<String>,
+    },
     /// Call one primitive and print its result as JSON
     Call(CallArgs),
     /// Run flows for operators elsewhere: HTTP API, callbacks, and every run that is open
@@ -139,6 +158,41 @@ pub(super) enum Command {
     },
 }
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  flowrun ilo_vmedia_iscsi --node dl380-7
+  flowrun ilo_vmedia_iscsi deploy --node dl380-7 --dry-run
+      every read, change and wait with its arguments and line, on simulated answers; nothing is
+      touched, no network, no file. Exit: 0 it would come to its end, 1 it would fail
+  flowrun examples/health.lua --node lab-1 --lab --dry-run --json";
+
+const CHECK_EXAMPLES: &str = "\
+Unknown names, modules and options, values of the wrong type, faults that dry-running every action
+brings up, and quirks around steps that there are not. Exit: 0 nothing is wrong (warnings count as
+nothing), 1 there are errors, 2 a file is not there.
+
+Examples:
+  flowrun check
+  flowrun check flows/deploy.lua
+  flowrun check --json | jq -r .path";
+
+const TEST_EXAMPLES: &str = "\
+A test calls t.run and says what it expects:
+
+  test(\"deploys and boots\", function(t)
+    local run = t.run { action = \"deploy\", faults = { \"ilo.insert=slow\" } }
+    t.equal(run.status, \"done\", run.error)
+    t.in_order(run.calls, \"iscsi.login\", \"disk.verify\", \"ramdisk.done\")
+  end)
+
+A `sleep` of the flow takes a hundredth of its time, and the clock goes ahead by the rest; what is
+done over the network takes the time it takes. `stdlib/types/control.lua` has the types of `t`.
+Exit: 0 all passed, 1 some failed, 2 a file cannot be loaded.
+
+Examples:
+  flowrun test
+  flowrun test flows/ilo_vmedia_iscsi_test.lua --filter boots";
+
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// The flow: a .lua file, or a name in the flow folders
@@ -154,6 +208,9 @@ pub(super) struct Run {
     /// Field of the node, for this run
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub(super) set: Vec<String>,
+    /// Print every call on simulated answers, and touch nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -354,9 +411,9 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 15] = [
-    "run", "serve", "call", "resume", "cancel", "runs", "show", "logs", "images", "quirks",
-    "flows", "node", "help", "types", "lab",
+const COMMANDS: [&str; 17] = [
+    "run", "serve", "check", "test", "call", "resume", "cancel", "runs", "show", "logs", "images",
+    "quirks", "flows", "node", "help", "types", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.

@@ -5,6 +5,8 @@
 
 mod args;
 mod call;
+mod check;
+mod dry_run;
 mod flows;
 mod follow;
 mod format;
@@ -20,6 +22,7 @@ mod report;
 mod serve;
 mod site;
 mod start;
+mod test;
 mod words;
 
 use crate::cli::output::out;
@@ -101,8 +104,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         return remote::dispatch(&cli).await;
     }
     match &cli.command {
+        Command::Run(run) if run.dry_run => dry_run::run(&cli, run).await,
         Command::Run(run) => start::run(&cli, run).await,
         Command::Serve(args) => serve::serve(&cli, args).await,
+        Command::Test { files, filter } => test::test(&cli, files, filter.as_deref()).await,
+        Command::Check { files } => check::check(&cli, files).await,
         Command::Call(call) => call::call(&cli, call).await,
         Command::Resume { run } => start::resume(&cli, run, false).await,
         Command::Cancel { run } => start::cancel(&cli, run).await,

@@ -37,7 +37,7 @@ impl Renderer for Lines {
 }
 
 /// `~write image/undo#1` cleans up after that step; a step in it has a name of its own.
-fn cleans_up(step: &str) -> Option<String> {
+pub(super) fn cleans_up(step: &str) -> Option<String> {
     let path = step.strip_prefix('~')?;
     let (of, last) = path.rsplit_once('/').unwrap_or(("the run", path));
     let is_item = ["undo#", "at_end#", "defer#"]
@@ -50,7 +50,7 @@ fn cleans_up(step: &str) -> Option<String> {
 }
 
 /// The line that stays of an event, if one does. A `defer` that worked is no news.
-fn line(event: &Event, colour: bool) -> Option<String> {
+pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
     let node = &event.node;
     match &event.what {
         What::RunStarted {

@@ -93,6 +93,26 @@ impl Ground {
     }
 }
 
+/// The configuration to look at flows with: nothing is started, opened or written. A simulated site
+/// that is not up has the nodes that are asked for.
+pub(super) fn unopened(cli: &Cli, nodes: &[String]) -> Result<Config> {
+    let running = cli.lab_dir.as_deref().map(Lab::running).transpose()?;
+    if let Some(description) = running.flatten() {
+        return lab_config(&description);
+    }
+    if !cli.lab && cli.lab_dir.is_none() {
+        return configured(cli);
+    }
+    let mut config = Config::default();
+    config.site.flows = vec![PathBuf::from("flows")];
+    for name in nodes {
+        config
+            .nodes
+            .insert(name.clone(), crate::config::Node::sample()?);
+    }
+    Ok(config)
+}
+
 pub(super) fn configured(cli: &Cli) -> Result<Config> {
     if let Some(path) = &cli.config {
         return Config::load(path);
@@ -163,7 +183,7 @@ fn lab_nodes(names: &[String]) -> usize {
 }
 
 /// The lab's description as a configuration.
-fn lab_config(description: &Value) -> Result<Config> {
+pub(super) fn lab_config(description: &Value) -> Result<Config> {
     let text = |path: &str| {
         description
             .pointer(path)

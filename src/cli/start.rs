@@ -65,7 +65,7 @@ pub(super) async fn stock_action(
 ) -> Result<Exit> {
     let (bundle, entry) = find_flow("ilo_vmedia_iscsi", &ground.config.site.flows)?;
     let (flow, action, params) = prepare(ground, &bundle, &entry, Some(action), given)?;
-    let story = follow::Story::begin(cli, ground, 1);
+    let story = follow::Story::begin(cli, ground.engine.events().subscribe(), 1);
     let script = Script {
         bundle,
         entry,

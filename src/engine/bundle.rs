@@ -67,6 +67,12 @@ pub fn add_quirks<'a>(folders: impl IntoIterator<Item = &'a Folder>, files: &mut
     }
 }
 
+/// Whether a file holds tests of flows. Tests are no part of what they test.
+#[must_use]
+pub fn is_test(path: &str) -> bool {
+    path.ends_with("_test.lua")
+}
+
 /// Whether a path of a bundle is a quirk file.
 #[must_use]
 pub fn is_quirk(path: &str) -> bool {
@@ -130,8 +136,7 @@ fn read_lua(held: &Path, shown: &Path) -> Result<Files> {
 }
 
 fn is_module(name: &str) -> bool {
-    name.strip_suffix(".lua")
-        .is_some_and(|stem| !stem.starts_with('.') && !stem.ends_with("_test"))
+    name.ends_with(".lua") && !name.starts_with('.') && !is_test(name)
 }
 
 /// Hashes paths and contents.

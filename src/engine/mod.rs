@@ -9,6 +9,7 @@ mod bundle;
 mod canonical;
 mod derive;
 mod event;
+mod interrupt;
 mod live;
 mod meter;
 mod owner;
@@ -18,10 +19,11 @@ mod run;
 mod watch;
 
 pub use bundle::{
-    Files, Folder, QUIRKS, add_quirks, collect as collect_bundle, is_quirk, read_folder,
+    Files, Folder, QUIRKS, add_quirks, collect as collect_bundle, is_quirk, is_test, read_folder,
     read_folders, seal as seal_bundle,
 };
 pub use event::{Event, Events, What};
+pub use interrupt::{Interrupted, Side};
 pub use live::{Handle, LiveRef, LiveValue};
 pub use meter::{BOUNDS, Latency, Meter};
 pub use owner::{LEASE, is_alive, status_of, this_process};
@@ -143,15 +145,37 @@ impl Engine {
         primitives: Arc<dyn Primitives>,
         runtime: Arc<dyn FlowRuntime>,
     ) -> Result<Self> {
-        Ok(Self {
-            journal: Journal::open(state_dir)?,
+        let (journal, key) = (Journal::open(state_dir)?, derive::site_key(state_dir)?);
+        Ok(Self::over(journal, key, primitives, runtime))
+    }
+
+    /// An engine that leaves nothing behind: its journal is gone with it.
+    ///
+    /// # Errors
+    /// Those of the journal.
+    pub fn in_memory(
+        primitives: Arc<dyn Primitives>,
+        runtime: Arc<dyn FlowRuntime>,
+    ) -> Result<Self> {
+        let key = Secret::new(uuid::Uuid::new_v4().simple().to_string());
+        Ok(Self::over(Journal::in_memory()?, key, primitives, runtime))
+    }
+
+    fn over(
+        journal: Journal,
+        site_key: Secret,
+        primitives: Arc<dyn Primitives>,
+        runtime: Arc<dyn FlowRuntime>,
+    ) -> Self {
+        Self {
+            journal,
             events: Events::default(),
             primitives,
             runtime,
-            site_key: derive::site_key(state_dir)?,
+            site_key,
             active: Arc::default(),
             stop: CancellationToken::new(),
-        })
+        }
     }
 
     /// The journal.

@@ -128,6 +128,8 @@ pub struct Call {
     pub key: String,
     /// The primitive's name.
     pub name: String,
+    /// `file:line` of the flow or library that made it.
+    pub site: String,
     /// Checked arguments; secrets and handles are references.
     pub args: Value,
     /// When it first began, milliseconds since 1970.

@@ -235,6 +235,7 @@ impl Run {
             run: self.clone(),
             key: request.key.clone(),
             name: request.name.clone(),
+            site: request.site.clone(),
             args: request.args.clone(),
             began_ms: entry.t0_ms,
             attempt: entry.attempt,
@@ -437,6 +438,7 @@ impl Run {
                 run: self.clone(),
                 key: key.clone(),
                 name: entry.name.clone(),
+                site: entry.site.clone(),
                 args,
                 began_ms: entry.t0_ms,
                 attempt: entry.attempt,
@@ -538,6 +540,11 @@ impl Run {
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// Gives the run up where it is: its calls fail from now on, and nothing is unwound.
+    pub fn abandon(&self, error: Error) {
+        drop(self.fatal.set(error));
     }
 
     /// What stopped the run for good, if something did.

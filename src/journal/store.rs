@@ -28,7 +28,18 @@ impl Journal {
     pub fn open(state_dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(state_dir)
             .map_err(|e| Error::io(state_dir, "create the state directory", &e))?;
-        let path = state_dir.join("journal.db");
+        Self::over(state_dir.join("journal.db"))
+    }
+
+    /// A journal that no other process sees and that ends with its last handle.
+    ///
+    /// # Errors
+    /// `io` if there is no memory or thread for it.
+    pub fn in_memory() -> Result<Self> {
+        Self::over(PathBuf::from(":memory:"))
+    }
+
+    fn over(path: PathBuf) -> Result<Self> {
         let connection = connect(&path).map_err(|e| database(&path, &e))?;
         let (jobs, queue) = mpsc::channel();
         std::thread::Builder::new()

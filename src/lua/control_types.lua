@@ -53,6 +53,29 @@
 ---@field actions table<string, fun(ctx: Ctx, node: Node, p: table): any>
 ---@field default? string
 
+---A run of a flow on the simulated site of a test.
+---@class TestRun
+---@field status "done"|"failed"|"cancelled"|"stopped"|"stuck"
+---@field error? Error
+---@field result any what the action returned
+---@field calls string[] the primitives that were called, in order
+---@field steps string[] the steps that ended, in order
+---@field log string[] what was told
+---@field site table what the simulated site saw, as `flowrun … --lab --json` prints it
+
+---What a test gets. A failed expectation ends the test with its line.
+---@class Test
+---@field run fun(o?: { flow?: string, action?: string, node?: string, params?: table, set?: table<string, any>, faults?: string[], ilo?: string, crash_at?: string, cancel_at?: string }): TestRun runs a flow on the test's simulated site; `flow` is the one that the file is named after, `node` is lab-1. `crash_at` and `cancel_at` name a call: `iscsi.login#1`
+---@field equal fun(got: any, wanted: any, note?: string)
+---@field ok fun(value: any, note?: string)
+---@field contains fun(got: string|any[], wanted: any, note?: string)
+---@field in_order fun(list: any[], ...: any) each is in the list, after the one before it
+
+---Declares a test, in a file `*_test.lua`; `flowrun test` runs it.
+---@param name string
+---@param fn fun(t: Test)
+function test(name, fn) end
+
 ---Declares a flow; the file returns it.
 ---@param def Flow
 ---@return Flow

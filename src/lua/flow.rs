@@ -58,10 +58,22 @@ pub struct QuirkVerdict {
     pub reasons: Vec<String>,
     /// What it changes: `wrap ilo.attach_vmedia, set instance_info.root_gb`.
     pub changes: String,
+    /// The steps that it surrounds.
+    #[serde(deserialize_with = "list")]
+    pub around: Vec<String>,
     /// The day after which somebody should look whether it is still needed.
     pub expires: Option<String>,
     /// Whether that day has passed.
     pub expired: bool,
+}
+
+/// A list from Lua, where an empty one is an empty table.
+fn list<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Vec<String>, D::Error> {
+    let value = Value::deserialize(from)?;
+    let list = Some(value)
+        .filter(Value::is_array)
+        .unwrap_or_else(|| Value::Array(Vec::new()));
+    serde_json::from_value(list).map_err(serde::de::Error::custom)
 }
 
 impl FlowInfo {
@@ -125,6 +137,27 @@ impl FlowInfo {
             }
         }
         Ok(Value::Object(typed))
+    }
+
+    /// Parameters to try the flow with where nobody gave any.
+    #[must_use]
+    pub(super) fn sample(&self) -> Value {
+        let value = |name: &str, param: &ParamInfo| match param.ty.as_str() {
+            _ if !param.default.is_null() => param.default.clone(),
+            "integer" => Value::from(1),
+            "boolean" => Value::from(true),
+            "enum" => param
+                .values
+                .first()
+                .map_or(Value::Null, |v| Value::from(v.as_str())),
+            "duration" => Value::from("60s"),
+            "size" => Value::from(1_u64 << 30),
+            _ => Value::from(format!("<{name}>")),
+        };
+        self.params
+            .iter()
+            .map(|(name, param)| (name.clone(), value(name, param)))
+            .collect()
     }
 
     fn bad(&self, name: &str, param: &ParamInfo, text: &str) -> Error {

@@ -5,11 +5,14 @@
 //! file a module; `prelude.lua` holds what surrounds a flow (steps, clean-ups, branches).
 
 pub mod bind;
+pub mod check;
 pub mod docs;
+pub mod dry_run;
 mod failure;
 mod flow;
 mod host;
 mod pattern;
+mod simulate;
 pub mod spec;
 pub mod stdlib;
 mod survey;
@@ -17,6 +20,7 @@ mod value;
 mod vm;
 
 pub use flow::{FlowInfo, ParamInfo, QuirkVerdict};
+pub use simulate::SimulatedCall;
 
 use crate::engine::{FlowRuntime, Outcome, Run, Script, cancelled, is_quirk};
 use crate::error::{Error, Kind, Result};
@@ -86,6 +90,21 @@ impl LuaRuntime {
         vm.function("quirks_need_info")?
             .call(())
             .map_err(|e| internal(&e))
+    }
+
+    /// The tests of a file `*_test.lua`: name and `file:line` of each, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::inspect`].
+    pub fn tests(&self, bundle: &Arc<Bundle>, entry: &str) -> Result<Vec<(String, String)>> {
+        let (vm, _, _) = self.load(bundle, entry, None)?;
+        let list: Table = vm.function("tests")?.call(()).map_err(|e| internal(&e))?;
+        let read = |test: mlua::Result<Table>| {
+            let test = test?;
+            Ok((test.raw_get("name")?, test.raw_get("at")?))
+        };
+        let tests = list.sequence_values().map(read);
+        tests.collect::<mlua::Result<_>>().map_err(|e| internal(&e))
     }
 
     /// The bundle's quirks, and whether they apply where the iLO answers `ilo.info` so.

@@ -2,7 +2,7 @@
 --
 -- Control structures live here and not in Rust because an error keeps its fields only while it
 -- stays inside Lua. `host` holds the Rust half; nothing of it is visible to flows.
-local host, surface, quirk_file = ...
+local host, surface, quirk_file, test_file = ...
 
 local raw_next, raw_pairs, raw_tostring, raw_setmetatable = next, pairs, tostring, setmetatable
 local raw_format, raw_rep = string.format, string.rep
@@ -41,13 +41,20 @@ local function fault_text(e)
   local text = raw_tostring(e)
   text = raw_match(text, "^(.-)\nstack traceback:") or text
   text = raw_match(text, "^runtime error: (.*)$") or text
-  return raw_match(text, "^[^\n]-:%d+: (.*)$") or text
+  return raw_match(text, "^[^\n]-:%-?%d+: (.*)$") or text -- the prelude has no lines: `?:-1: `
+end
+
+-- An error that the flow raises on purpose; what is wrong with the flow itself is not marked.
+local function raised(kind, message, hint)
+  local e = new_error(kind, message, hint)
+  e.detail = { raised = true }
+  return e
 end
 
 local function on_error(e)
   if is_error(e) then return e end
   if type(e) == "table" and type(e.kind) == "string" and type(e.message) == "string" then
-    local err = new_error(e.kind, e.message, e.hint)
+    local err = raised(e.kind, e.message, e.hint)
     err.retryable = e.retryable == true
     return err
   end
@@ -62,7 +69,10 @@ local function on_error(e)
   if text:find("not enough memory", 1, true) then
     return new_error("limit", "the flow's memory limit is reached")
   end
-  return new_error("invalid", text)
+  if raw_match(text, "^attempt to ") or raw_match(text, "^bad argument ") then
+    return new_error("invalid", text)
+  end
+  return raised("invalid", text)
 end
 
 -- pcall whose failure is always one of our errors. Lua calls no handler when memory runs out.
@@ -446,7 +456,7 @@ function api.fail(kind, message, hint)
   if not host.is_kind(kind) then
     refuse("invalid", raw_format("fail: there is no error kind %q", raw_tostring(kind)))
   end
-  refuse(kind, raw_tostring(message), hint)
+  error(raised(kind, raw_tostring(message), hint), 0)
 end
 
 local PARALLEL = { limit = true, on_error = true }
@@ -604,6 +614,12 @@ end
 
 E.quirk = quirks.declare
 
+local tests = test_file(host, {
+  refuse = refuse, raised = raised, sorted_pairs = sorted_pairs, tostring = tostring,
+  primitive = function(module, name) return api[module][name] end,
+})
+E.test = tests.declare
+
 local loaded, LOADING = {}, {}
 
 function E.require(name)
@@ -634,7 +650,12 @@ local M = {}
 function M.load(path, text)
   local chunk, why = load(text, "@" .. path, "t", E)
   if not chunk then return false, raw_setmetatable(host.syntax(why), Err) end
-  local results = guarded(chunk)
+  local results
+  if tests.is_test(path) then
+    results = guarded(function() return E.flow(tests.load(path, chunk)) end)
+  else
+    results = guarded(chunk)
+  end
   local def = results[2]
   if not results[1] then return false, def end
   if type(def) ~= "table" or (host.metatable(def) or {}).__name ~= "flow" then
@@ -677,6 +698,7 @@ function M.load_quirk(path, text)
 end
 
 M.quirks_need_info, M.judge_quirks = quirks.need_info, quirks.judge
+M.tests = tests.list
 
 -- The iLO is asked once, and a replay sees the same answer: the same quirks apply again.
 local function use_quirks(node)
@@ -744,5 +766,8 @@ function M.destroys(def, node, p, action)
   return results[1], results[2]
 end
 
-M.environment = E
+M.environment, M.find_module = E, host.module
+-- Which argument of a control function holds its options, and what they are.
+M.controls = { step = { 3, STEP }, retry = { 1, RETRY }, parallel = { 2, PARALLEL },
+  each = { 3, PARALLEL } }
 return M

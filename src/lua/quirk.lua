@@ -237,13 +237,16 @@ function M.judge(info)
     local applies, reasons = judge(quirk, info)
     local what = {}
     for name in sorted_pairs(quirk.wrap) do what[#what + 1] = "wrap " .. name end
-    for name in sorted_pairs(quirk.around) do what[#what + 1] = "around " .. name end
+    local around = {}
+    for name in sorted_pairs(quirk.around) do
+      around[#around + 1], what[#what + 1] = name, "around " .. name
+    end
     for section, fields in sorted_pairs(quirk.set) do
       for key in sorted_pairs(fields) do what[#what + 1] = "set " .. section .. "." .. key end
     end
     list[i] = { id = quirk.id, why = quirk.why, at = quirk.at, applies = applies,
-      reasons = reasons, changes = table.concat(what, ", "), expires = quirk.expires,
-      expired = quirk.expires ~= nil and host.today() > quirk.expires }
+      reasons = reasons, changes = table.concat(what, ", "), around = around,
+      expires = quirk.expires, expired = quirk.expires ~= nil and host.today() > quirk.expires }
   end
   return list
 end

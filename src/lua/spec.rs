@@ -71,6 +71,16 @@ pub struct Param {
     pub doc: &'static str,
 }
 
+impl Param {
+    /// Whether a checked value is what stands for it when nothing is given.
+    #[must_use]
+    pub fn is_default(&self, checked: &Value) -> bool {
+        let default = self.default.clone().map(|value| coerce(&self.ty, value));
+        matches!(default, Some(Ok(default)) if default == *checked)
+    }
+}
+
+pub(super) type Simulated = Arc<dyn Fn(&Value) -> Value + Send + Sync>;
 type Execute = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Reply>> + Send + Sync>;
 type Holds = Arc<dyn Fn(Call, Value) -> BoxFuture<'static, bool> + Send + Sync>;
 type ProbeFn = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Probe>> + Send + Sync>;
@@ -100,6 +110,12 @@ pub struct FnSpec {
     pub formats: bool,
     /// Whether the journal keeps results.
     pub recorded: bool,
+    /// Whether it touches nothing outside of its run: a dry run executes it.
+    pub inert: bool,
+    /// What a change sets, and a read of the same name shows, in a dry run.
+    pub(super) fact: Option<&'static str>,
+    /// What a dry run answers to these arguments, where the result's type does not say it all.
+    pub(super) simulated: Option<Simulated>,
     execute: Execute,
     probe: Option<ProbeFn>,
     holds: Option<Holds>,
@@ -141,6 +157,9 @@ impl FnSpec {
             example: "",
             formats: false,
             recorded: true,
+            inert: false,
+            fact: None,
+            simulated: None,
             execute: missing,
             probe: None,
             holds: None,
@@ -240,6 +259,29 @@ impl FnSpec {
         self
     }
 
+    /// Executes in a dry run too: it touches nothing outside of its run.
+    #[must_use]
+    pub fn inert(mut self) -> Self {
+        self.inert = true;
+        self
+    }
+
+    /// In a dry run a change with this fact is what a read with it shows.
+    #[must_use]
+    pub fn fact(mut self, name: &'static str) -> Self {
+        self.fact = Some(name);
+        self
+    }
+
+    /// Gives what a dry run answers to these arguments, laid over what the type of the result says:
+    /// the answer with which a deploy goes on. Fields that it leaves out, and states that a loop
+    /// waits for, come from the type.
+    #[must_use]
+    pub fn simulated(mut self, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+        self.simulated = Some(Arc::new(answer));
+        self
+    }
+
     /// Gives the function that asks the device whether an earlier execution took effect.
     #[must_use]
     pub fn probe<F>(mut self, probe: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
@@ -326,26 +368,35 @@ impl FnSpec {
         for param in self.subject.iter().chain(&self.options) {
             let value = named.remove(param.name).filter(|value| !value.is_null());
             let value = match value.or_else(|| param.default.clone()) {
-                Some(value) => coerce(&param.ty, value)
-                    .map_err(|wrong| self.wrong_value(param.name, &wrong))?,
-                None if param.required => {
-                    return Err(self
-                        .invalid(format!("`{}` is missing", param.name))
-                        .hint(self.usage()));
-                }
+                Some(value) => self.fit(param, value)?,
+                None if param.required => return Err(self.missing(param)),
                 None => continue,
             };
             checked.insert(param.name.to_owned(), value);
         }
-        if let Some(unknown) = named.keys().next() {
-            let names: Vec<_> = self.options.iter().map(|param| param.name).collect();
-            let error = self.invalid(format!("there is no option `{unknown}`"));
-            return Err(match near(unknown, &names) {
-                Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint(self.usage()),
-            });
+        match named.keys().next() {
+            Some(unknown) => Err(self.unknown(unknown)),
+            None => Ok(Value::Object(checked)),
         }
-        Ok(Value::Object(checked))
+    }
+
+    /// Checks one value, and brings it to its one form.
+    pub(super) fn fit(&self, param: &Param, value: Value) -> Result<Value> {
+        coerce(&param.ty, value).map_err(|wrong| self.wrong_value(param.name, &wrong))
+    }
+
+    pub(super) fn missing(&self, param: &Param) -> Error {
+        self.invalid(format!("`{}` is missing", param.name))
+            .hint(self.usage())
+    }
+
+    pub(super) fn unknown(&self, option: &str) -> Error {
+        let names: Vec<_> = self.options.iter().map(|param| param.name).collect();
+        let error = self.invalid(format!("there is no option `{option}`"));
+        match near(option, &names) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint(self.usage()),
+        }
     }
 
     fn wrong_value(&self, name: &str, wrong: &Wrong) -> Error {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Folder of library modules inside a bundle.
-pub(super) const FOLDER: &str = "stdlib/";
+pub const FOLDER: &str = "stdlib/";
 /// Folder of the stock flows inside a bundle.
 pub const FLOWS_FOLDER: &str = "flows";
 
@@ -70,6 +70,7 @@ mod tests {
                     std::path::Path::new(name)
                         .extension()
                         .is_some_and(|e| e == "lua")
+                        && !name.ends_with("_test.lua")
                 })
                 .map(|name| format!("{folder}/{name}"))
                 .collect();

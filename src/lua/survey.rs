@@ -48,7 +48,13 @@ impl LuaRuntime {
         }
     }
 
-    async fn file(&self, bundle: &Arc<Bundle>, path: &str, text: &str) -> Result<Option<FlowInfo>> {
+    /// What a file declares; `None` for a module.
+    pub(super) async fn file(
+        &self,
+        bundle: &Arc<Bundle>,
+        path: &str,
+        text: &str,
+    ) -> Result<Option<FlowInfo>> {
         let name = Path::new(path).file_stem().and_then(|stem| stem.to_str());
         let vm = self.vm(bundle, path)?;
         let call = vm.call("look", (path, text, name.unwrap_or_default()))?;

@@ -3,12 +3,13 @@
 use super::host::Host;
 use crate::engine::Run;
 use crate::error::{Error, Kind, Result};
+use mlua::chunk::ChunkMode;
 use mlua::{
     Function, HookTriggers, IntoLuaMulti, Lua, LuaOptions, MultiValue, StdLib, Table, VmState,
 };
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Memory of one script; a flow handles names and numbers, never images.
 const MEMORY_BYTES: usize = 64 << 20;
@@ -19,7 +20,7 @@ const SLICE: u32 = 100_000;
 #[derive(Debug)]
 pub(super) struct Vm {
     pub(super) lua: Lua,
-    prelude: Table,
+    pub(super) prelude: Table,
     /// Counts how often the runtime got its thread back.
     turns: Rc<Cell<u64>>,
 }
@@ -39,15 +40,15 @@ impl Vm {
             HookTriggers::new().every_nth_instruction(SLICE),
             slice_ends(host.run.clone(), turns.clone()),
         )?;
-        let prelude: Function = lua
-            .load(include_str!("prelude.lua"))
-            .set_name("=prelude")
-            .into_function()?;
-        let quirk: Function = lua
-            .load(include_str!("quirk.lua"))
-            .set_name("=quirk")
-            .into_function()?;
-        let prelude: Table = prelude.call((host.table(&lua)?, surface(&lua, host)?, quirk))?;
+        let [prelude, quirk, test] = compiled()?.each_ref().map(|chunk| {
+            let chunk = lua.load(chunk.as_slice()).set_mode(ChunkMode::Binary);
+            chunk.into_function()
+        });
+        let (quirk, test) = (quirk?, test?);
+        let prelude: Table =
+            prelude?.call((host.table(&lua)?, surface(&lua, host)?, quirk, test))?;
+        // What only loading needed is used again by the next VM.
+        lua.gc_collect()?;
         Ok(Self {
             lua,
             prelude,
@@ -73,6 +74,24 @@ impl Vm {
             future.as_mut().poll(context)
         }))
     }
+}
+
+/// The Lua around flows, compiled once: a VM a run is not the place to parse it, nor to keep its
+/// lines and the names of its locals.
+fn compiled() -> mlua::Result<&'static [Vec<u8>; 3]> {
+    static COMPILED: OnceLock<[Vec<u8>; 3]> = OnceLock::new();
+    if let Some(chunks) = COMPILED.get() {
+        return Ok(chunks);
+    }
+    let lua = Lua::new();
+    let compile =
+        |text: &str| -> mlua::Result<Vec<u8>> { Ok(lua.load(text).into_function()?.dump(true)) };
+    let chunks = [
+        compile(include_str!("prelude.lua"))?,
+        compile(include_str!("quirk.lua"))?,
+        compile(include_str!("test.lua"))?,
+    ];
+    Ok(COMPILED.get_or_init(|| chunks))
 }
 
 /// The hook gives the thread back after every slice. Where Lua cannot yield (a metamethod called

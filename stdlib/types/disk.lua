@@ -1,6 +1,13 @@
 ---@meta
 -- Written by `flowrun types`; edits are lost. Types for editors, not run.
 
+---A disk's partition table.
+---@class DiskLayout
+---@field label "gpt"|"msdos"|"none" its kind
+---@field disk_identifier string GPT: disk GUID; msdos: the four bytes at 440 as `0x…`
+---@field boot_signature boolean whether sector 0 ends with 55 AA
+---@field partitions (any)[] in the order of the table
+
 ---An OS image that was looked at.
 ---@class Image
 ---@field path string where it is
@@ -12,6 +19,12 @@
 ---@field file_bytes integer size of the file
 ---@field sha256 string SHA-256 of the file, if that was checked
 ---@field checksum string what was checked, as `sha512:<hex>`
+
+---What a disk was compared with.
+---@class Verified
+---@field bytes integer how many were compared
+---@field pieces integer in how many pieces
+---@field digest string the hash over all pieces
 
 ---What was written to a disk.
 ---@class Written
@@ -32,14 +45,14 @@ disk = {}
 ---Reads a disk's partition table.
 ---    disk.read_partitions(lun).label   --> gpt
 ---@param lun Session as `iscsi.login` returns it
----@return any # `label`, `disk_identifier`, `boot_signature`, `partitions`
+---@return DiskLayout # the table, `none` where there is none
 function disk.read_partitions(lun) end
 
 ---Reads the disk back and compares every byte.
 ---    disk.verify(lun, { written = written }).bytes   --> 67108864
 ---@param lun Session as `iscsi.login` returns it
 ---@param o { written: Written }
----@return any # `bytes` that were compared, `pieces` and the `digest` they make
+---@return Verified # what was compared
 function disk.verify(lun, o) end
 
 ---Partitions a disk, writes an image into the root partition, and flushes.

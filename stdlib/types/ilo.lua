@@ -10,7 +10,7 @@
 
 ---How a server starts its boot loader.
 ---@class BootModes
----@field mode string now: `uefi`, `legacy` or `unknown`
+---@field mode "uefi"|"legacy"|"unknown" now
 ---@field pending string what it becomes at the next reset, if it changes then
 
 ---What overrides the boot order.
@@ -28,9 +28,9 @@
 ---@field uuid string the server's UUID
 ---@field bios_version string version of the system ROM
 ---@field license string the iLO licence
----@field power_state string `on`, `off`, `powering_on`, …
----@field post_state string `power_off`, `in_post`, `finished_post`, …
----@field boot_mode string `uefi` or `legacy`
+---@field power_state "on"|"off"|"powering_on"|"powering_off"|"reset"|"unknown" whether the server is powered
+---@field post_state "finished_post"|"power_off"|"reset"|"in_post"|"in_post_discovery_start"|"in_post_discovery_complete"|"unknown" how far its power-on self test is
+---@field boot_mode "uefi"|"legacy"|"unknown" how it boots
 ---@field health string `OK`, `Warning` or `Critical`
 ---@field media (VmediaDevice)[] what the virtual drives hold; URLs are masked
 
@@ -76,7 +76,7 @@ function ilo.boot_device(node) end
 ---Tells whether the server boots by UEFI or BIOS.
 ---    ilo.boot_mode(node)   --> uefi
 ---@param node Node the server
----@return string # `uefi`, `legacy` or `unknown`
+---@return "uefi"|"legacy"|"unknown" # how it boots now
 function ilo.boot_mode(node) end
 
 ---Checks that the iLO's licence allows media by URL.
@@ -100,13 +100,13 @@ function ilo.info(node) end
 ---Tells how far the power-on self test is.
 ---    ilo.post_state(node)   --> finished_post
 ---@param node Node the server
----@return string # `power_off`, `in_post`, `finished_post`, …
+---@return "finished_post"|"power_off"|"reset"|"in_post"|"in_post_discovery_start"|"in_post_discovery_complete"|"unknown" # how far it is; RIBCL does not tell
 function ilo.post_state(node) end
 
 ---Tells whether the server is powered.
 ---    ilo.power_state(node)   --> off
 ---@param node Node the server
----@return string # `on`, `off`, `powering_on`, `powering_off`, `reset`, `unknown`
+---@return "on"|"off"|"powering_on"|"powering_off"|"reset"|"unknown" # what it is now
 function ilo.power_state(node) end
 
 ---Sends a Redfish or REST request of your own, for quirks.
@@ -155,7 +155,7 @@ function ilo.set_one_time_boot(node, o) end
 ---    ilo.set_power(node, { state = "force_off" })   --> off
 ---@param node Node the server
 ---@param o { state: "on"|"off"|"force_off"|"reset"|"restart"|"cold_boot", timeout?: string|number }
----@return string # the power state now. After a restart POST has only begun; over RIBCL, which does not tell POST, the iLO's word is all that was seen
+---@return "on"|"off"|"powering_on"|"powering_off"|"reset"|"unknown" # the power state now. After a restart POST has only begun; over RIBCL, which does not tell POST, the iLO's word is all that was seen
 function ilo.set_power(node, o) end
 
 ---Switches secure boot on or off from the next reset on.

@@ -1,6 +1,16 @@
 ---@meta
 -- Written by `flowrun types`; edits are lost. Types for editors, not run.
 
+---What a target tells of its disk.
+---@class IscsiDisk
+---@field bytes integer its size
+---@field block_bytes integer size of a block
+---@field vendor string who made it, padded with spaces
+---@field product string its model, padded likewise
+---@field serial string its serial number, if it tells one
+---@field unmap_zeroes boolean whether unmapped blocks read as zeros
+---@field reserved boolean whether the target keeps other writers off
+
 ---A disk that a ramdisk exports.
 ---@class Target
 ---@field address string the node's address
@@ -28,7 +38,7 @@ function iscsi.flush(lun) end
 ---Tells what the disk is.
 ---    iscsi.info(lun).bytes   --> 4294967296
 ---@param lun Session as `iscsi.login` returns it
----@return any # `bytes`, `block_bytes`, `vendor`, `product`, `serial`, `unmap_zeroes`, `reserved`: whether the target keeps other writers off
+---@return IscsiDisk # the disk behind the session
 function iscsi.info(lun) end
 
 ---Opens a session with a disk, and reserves it for the run where the target can.

@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module a subject.
 
+mod check;
 mod disk;
 mod flow;
 mod ilo;

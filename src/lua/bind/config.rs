@@ -31,6 +31,7 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
         .returns(Ty::Any, "its value, the default if it is not configured")
         .error(Kind::NotFound, "there is no such option for flows")
         .example("config.get(\"deploy_helper_images_ttl\")   --> 10m")
+        .inert()
         .run(move |call| {
             let site = config.clone();
             async move {

@@ -38,6 +38,7 @@ pub(super) fn register(registry: &mut Registry) {
         .returns(Ty::String, "the JSON text")
         .example("json.encode({ b = 1, a = { 2 } })   --> {\"a\":[2],\"b\":1}")
         .unrecorded()
+        .inert()
         .run(|call| async move {
             let Encode { value, pretty } = call.decode()?;
             let text = if pretty {
@@ -63,6 +64,7 @@ pub(super) fn register(registry: &mut Registry) {
         )
         .example("json.decode('{\"a\":[1,2]}').a[2]   --> 2")
         .unrecorded()
+        .inert()
         .run(|call| async move {
             let Text { text } = call.decode()?;
             serde_json::from_str::<Value>(&text)
@@ -76,6 +78,7 @@ pub(super) fn register(registry: &mut Registry) {
             .returns(Ty::String, "64 hex digits")
             .example("hash.sha256(\"abc\")   --> ba7816bf8f01cfea414140de5dae2223…")
             .unrecorded()
+            .inert()
             .run(|call| async move {
                 let Text { text } = call.decode()?;
                 Ok(Value::from(hex::encode(Sha256::digest(text.as_bytes()))).into())

@@ -67,6 +67,39 @@ const WRITTEN: Record = Record {
     ],
 };
 
+const LAYOUT: Record = Record {
+    name: "DiskLayout",
+    doc: "A disk's partition table.",
+    fields: &[
+        ("label", Ty::Enum(&["gpt", "msdos", "none"]), "its kind"),
+        (
+            "disk_identifier",
+            Ty::String,
+            "GPT: disk GUID; msdos: the four bytes at 440 as `0x…`",
+        ),
+        (
+            "boot_signature",
+            Ty::Boolean,
+            "whether sector 0 ends with 55 AA",
+        ),
+        (
+            "partitions",
+            Ty::List(&Ty::Any),
+            "in the order of the table",
+        ),
+    ],
+};
+
+const VERIFIED: Record = Record {
+    name: "Verified",
+    doc: "What a disk was compared with.",
+    fields: &[
+        ("bytes", Ty::Integer, "how many were compared"),
+        ("pieces", Ty::Integer, "in how many pieces"),
+        ("digest", Ty::String, "the hash over all pieces"),
+    ],
+};
+
 pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
     // Runs that write the same image at the same time read it once.
     let feeds = Feeds::default();
@@ -81,10 +114,7 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
             "Reads a disk's partition table.",
         )
         .subject("lun", SESSION, "as `iscsi.login` returns it")
-        .returns(
-            Ty::Any,
-            "`label`, `disk_identifier`, `boot_signature`, `partitions`",
-        )
+        .returns(Ty::Record(&LAYOUT), "the table, `none` where there is none")
         .error(Kind::Corrupt, "a GPT whose checksums are wrong")
         .example("disk.read_partitions(lun).label   --> gpt")
         .run(|call| async move {
@@ -395,10 +425,7 @@ fn check(registry: &mut Registry) {
             Ty::Record(&WRITTEN),
             "as `disk.write_…_image` returns it",
         )
-        .returns(
-            Ty::Any,
-            "`bytes` that were compared, `pieces` and the `digest` they make",
-        )
+        .returns(Ty::Record(&VERIFIED), "what was compared")
         .error(
             Kind::Corrupt,
             "the disk holds something else; the message has the first offset",

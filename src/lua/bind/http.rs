@@ -70,6 +70,7 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
             Kind::Refused,
             "the host is not allowed, or answers with another status",
         )
+        .simulated(|_| serde_json::json!({ "status": 200, "body": "", "json": {} }))
         .example("http.request { url = \"https://cmdb.example/nodes/7\" }.json.rack   --> B12")
         .run(move |call| {
             let site = site.clone();

@@ -5,7 +5,7 @@ use super::ramdisk::TARGET;
 use crate::engine::{Call, Class, Handle, LiveRef, LiveValue, Reply, Run};
 use crate::error::{Error, Kind, Result};
 use crate::iscsi::{Chap, Digests, LoginOptions, Session, discover};
-use crate::lua::spec::{FnSpec, Registry, Ty};
+use crate::lua::spec::{FnSpec, Record, Registry, Ty};
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,6 +14,28 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub(super) const SESSION: Ty = Ty::Live("session");
+
+const DISK: Record = Record {
+    name: "IscsiDisk",
+    doc: "What a target tells of its disk.",
+    fields: &[
+        ("bytes", Ty::Integer, "its size"),
+        ("block_bytes", Ty::Integer, "size of a block"),
+        ("vendor", Ty::String, "who made it, padded with spaces"),
+        ("product", Ty::String, "its model, padded likewise"),
+        ("serial", Ty::String, "its serial number, if it tells one"),
+        (
+            "unmap_zeroes",
+            Ty::Boolean,
+            "whether unmapped blocks read as zeros",
+        ),
+        (
+            "reserved",
+            Ty::Boolean,
+            "whether the target keeps other writers off",
+        ),
+    ],
+};
 
 /// An open session as the run holds it.
 #[derive(Debug)]
@@ -227,6 +249,7 @@ fn blocks(registry: &mut Registry) {
         )
         .default("blocks", Ty::Integer, 1, "how many, 1 MiB at most")
         .returns(Ty::String, "the bytes in hex")
+        .simulated(|_| Value::from("00".repeat(512)))
         .example("iscsi.read(lun, { lba = 0 }):sub(-4)   --> 55aa")
         .run(|call| async move {
             let args: Blocks = call.decode()?;
@@ -276,11 +299,8 @@ fn ends(registry: &mut Registry) {
     registry.add(
         FnSpec::new("iscsi", "info", Class::Read, "Tells what the disk is.")
             .subject("lun", SESSION, "as `iscsi.login` returns it")
-            .returns(
-                Ty::Any,
-                "`bytes`, `block_bytes`, `vendor`, `product`, `serial`, `unmap_zeroes`, `reserved`: \
-                 whether the target keeps other writers off",
-            )
+            .returns(Ty::Record(&DISK), "the disk behind the session")
+            .simulated(|_| json!({ "bytes": 480_u64 << 30, "block_bytes": 512 }))
             .example("iscsi.info(lun).bytes   --> 4294967296")
             .run(|call| async move {
                 let Lun1 { lun } = call.decode()?;

@@ -20,6 +20,7 @@ pub(super) fn register(registry: &mut Registry) {
                 )
                 .formats()
                 .example("log.info(\"%s has %d disks\", node.name, 2)   --> lab-1 has 2 disks")
+                .inert()
                 .run(move |call| async move { line(&call, level) }),
         );
     }

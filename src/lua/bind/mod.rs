@@ -25,6 +25,7 @@ mod trust;
 
 pub use ramdisk::CALLBACK;
 pub use site::Site;
+pub use time::hasten;
 pub use trust::TrustSource;
 
 use super::spec::Registry;
@@ -52,7 +53,8 @@ pub fn registry(site: &Arc<Site>) -> Registry {
 }
 
 /// The primitives that need no site.
-pub(super) fn data_only() -> Registry {
+#[must_use]
+pub fn data_only() -> Registry {
     let mut registry = Registry::default();
     data::register(&mut registry);
     log::register(&mut registry);

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 const DEVICE: Ty = Ty::Enum(&["cdrom", "disk", "usb", "pxe", "uefi_http"]);
+pub(super) const BOOT_MODE: Ty = Ty::Enum(&["uefi", "legacy", "unknown"]);
 const POST_WAIT: &str = "how long to wait for the end of POST, in which the iLO refuses";
 
 const BOOT_DEVICES: Record = Record {
@@ -57,7 +58,7 @@ const BOOT_MODES: Record = Record {
     name: "BootModes",
     doc: "How a server starts its boot loader.",
     fields: &[
-        ("mode", Ty::String, "now: `uefi`, `legacy` or `unknown`"),
+        ("mode", BOOT_MODE, "now"),
         (
             "pending",
             Ty::String,
@@ -141,7 +142,7 @@ fn reads(registry: &mut Registry, site: &Arc<Site>) {
             Class::Read,
             "Tells whether the server boots by UEFI or BIOS."
         )
-        .returns(Ty::String, "`uefi`, `legacy` or `unknown`")
+        .returns(BOOT_MODE, "how it boots now")
         .example("ilo.boot_mode(node)   --> uefi"),
         |ilo| Reply::of(&ilo.boot_mode().await?)?
     );

@@ -10,10 +10,22 @@ use super::site::Site;
 use crate::engine::{Class, Reply, Run};
 use crate::error::Kind;
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
+use boot::BOOT_MODE;
+use power::POWER_STATE;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use vmedia::VMEDIA;
+
+const POST_STATE: Ty = Ty::Enum(&[
+    "finished_post",
+    "power_off",
+    "reset",
+    "in_post",
+    "in_post_discovery_start",
+    "in_post_discovery_complete",
+    "unknown",
+]);
 
 const NODE_DOC: &str = "the server";
 
@@ -33,13 +45,13 @@ const INFO: Record = Record {
         ("uuid", Ty::String, "the server's UUID"),
         ("bios_version", Ty::String, "version of the system ROM"),
         ("license", Ty::String, "the iLO licence"),
-        ("power_state", Ty::String, "`on`, `off`, `powering_on`, …"),
+        ("power_state", POWER_STATE, "whether the server is powered"),
         (
             "post_state",
-            Ty::String,
-            "`power_off`, `in_post`, `finished_post`, …",
+            POST_STATE,
+            "how far its power-on self test is",
         ),
-        ("boot_mode", Ty::String, "`uefi` or `legacy`"),
+        ("boot_mode", BOOT_MODE, "how it boots"),
         ("health", Ty::String, "`OK`, `Warning` or `Critical`"),
         (
             "media",
@@ -111,7 +123,15 @@ fn looking(registry: &mut Registry, site: &Arc<Site>) {
             "Tells generation, firmware, model, power and health."
         )
         .returns(Ty::Record(&INFO), "what the iLO reports")
-        .example("log.info(ilo.info(node).model)   --> ProLiant DL360 Gen10 Plus"),
+        .example("log.info(ilo.info(node).model)   --> ProLiant DL360 Gen10 Plus")
+        .simulated(|_| json!({
+            "generation": 5,
+            "firmware": "2.70",
+            "model": "ProLiant DL360 Gen10 Plus",
+            "bios_version": "U46 v1.60",
+            "license": "iLO Advanced",
+            "health": "OK",
+        })),
         |ilo| Reply::of(&ilo.info().await?)?
     );
     look!(
@@ -127,7 +147,8 @@ fn looking(registry: &mut Registry, site: &Arc<Site>) {
             Kind::Unsupported,
             "the licence does not; the message names it"
         )
-        .example("ilo.check_vmedia_license(node)   --> iLO Advanced"),
+        .example("ilo.check_vmedia_license(node)   --> iLO Advanced")
+        .simulated(|_| Value::from("iLO Advanced")),
         |ilo| Value::from(ilo.check_vmedia_license().await?.name).into()
     );
     look!(
@@ -138,7 +159,7 @@ fn looking(registry: &mut Registry, site: &Arc<Site>) {
             Class::Read,
             "Tells how far the power-on self test is."
         )
-        .returns(Ty::String, "`power_off`, `in_post`, `finished_post`, …")
+        .returns(POST_STATE, "how far it is; RIBCL does not tell")
         .example("ilo.post_state(node)   --> finished_post"),
         |ilo| Reply::of(&ilo.post_state().await?)?
     );

@@ -8,7 +8,17 @@ use crate::error::{Kind, Result};
 use crate::ilo::model::{PowerState, PowerTarget};
 use crate::lua::spec::{Registry, Ty};
 use serde::Deserialize;
+use serde_json::Value;
 use std::sync::Arc;
+
+pub(super) const POWER_STATE: Ty = Ty::Enum(&[
+    "on",
+    "off",
+    "powering_on",
+    "powering_off",
+    "reset",
+    "unknown",
+]);
 
 #[derive(Deserialize)]
 struct SetPower {
@@ -26,10 +36,8 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
             Class::Read,
             "Tells whether the server is powered."
         )
-        .returns(
-            Ty::String,
-            "`on`, `off`, `powering_on`, `powering_off`, `reset`, `unknown`"
-        )
+        .returns(POWER_STATE, "what it is now")
+        .fact("power")
         .example("ilo.power_state(node)   --> off"),
         |ilo| Reply::of(&ilo.power_state().await?)?
     );
@@ -55,7 +63,7 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
             "how long the change may take",
         )
         .returns(
-            Ty::String,
+            POWER_STATE,
             "the power state now. After a restart POST has only begun; over RIBCL, which does \
              not tell POST, the iLO's word is all that was seen",
         )
@@ -70,6 +78,11 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
             "the answer to a restart was lost and nothing showed it",
         )
         .example("ilo.set_power(node, { state = \"force_off\" })   --> off")
+        .fact("power")
+        .simulated(|args| match args.get("state").and_then(Value::as_str) {
+            Some("off" | "force_off") => Value::from("off"),
+            _ => Value::from("on"),
+        })
         .probe(move |call| {
             let site = probe.clone();
             async move { power_reached(&site, &call).await }
