@@ -6,7 +6,6 @@ set -euo pipefail
 floppy=$1 disk=$2 address=$3 iqn=$4 error=$5
 work=$(mktemp -d)
 export TGT_IPC_SOCKET=$work/ipc
-control=$((RANDOM + 1000))
 cleanup() { kill "${daemon:-}" 2>/dev/null || true; rm -rf "$work"; }
 trap cleanup EXIT
 
@@ -23,9 +22,9 @@ for name in iscsi_target_iqn deployment_id deployment_key ironic_api_url disk BO
 done
 [ -n "$iqn" ] || iqn=$(parameter iscsi_target_iqn)
 
-tgtd -f -C $control --iscsi "portal=$address:3260" >/dev/null 2>&1 &
+tgtd -f -C 1 --iscsi "portal=$address:3260" >/dev/null 2>&1 &
 daemon=$!
-adm() { tgtadm -C $control --lld iscsi "$@"; }
+adm() { tgtadm -C 1 --lld iscsi "$@"; }
 for _ in $(seq 100); do adm --mode system --op show >/dev/null 2>&1 && break; sleep 0.1; done
 adm --mode target --op new --tid 1 --targetname "$iqn"
 adm --mode logicalunit --op new --tid 1 --lun 1 --backing-store "$disk"
