@@ -93,6 +93,24 @@ impl Follower {
     /// What the journal has beyond the last one. A run that ended before there were events is
     /// given its last one.
     async fn read(&mut self) -> Result<()> {
+        self.read_told().await?;
+        if !self.ready.is_empty() {
+            return Ok(());
+        }
+        let run = self.api.engine.journal().run(&self.run).await?;
+        let Some(run) = run.filter(|run| run.status.is_final()) else {
+            return Ok(());
+        };
+        // It may have ended, with its word, after what was told was read.
+        self.read_told().await?;
+        if self.ready.is_empty() {
+            self.ended = true;
+            self.ready.push_back(last_event(&run));
+        }
+        Ok(())
+    }
+
+    async fn read_told(&mut self) -> Result<()> {
         let journal = self.api.engine.journal();
         for (number, body) in journal.told(&self.run, self.after, PAGE).await? {
             self.after = number;
@@ -104,13 +122,6 @@ impl Follower {
             let named = sse::Event::default().event(event.what.name());
             self.ready
                 .push_back(named.id(number.to_string()).data(body));
-        }
-        if self.ready.is_empty()
-            && let Some(run) = journal.run(&self.run).await?
-            && run.status.is_final()
-        {
-            self.ended = true;
-            self.ready.push_back(last_event(&run));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::engine::{Event, RunEnd, What};
 use crate::error::{Error, Kind, Result};
 use reqwest::Response;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::Sender;
 
 /// A stream that is silent for longer is dead: the server sends a heartbeat every 15 seconds.
@@ -24,16 +24,31 @@ const PAUSES: Backoff = Backoff {
 /// Longest event: what a flow returns, or its error.
 const MAX_EVENT_BYTES: usize = 16 << 20;
 
+/// What the operator says to the client. Listened to before a run is asked for: the run begins at
+/// the server before the client hears of it.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self> {
+        let no_signals = |e| Error::new(Kind::Io, "no signals").caused_by(&e);
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(no_signals)?,
+            terminate: signal(SignalKind::terminate()).map_err(no_signals)?,
+        })
+    }
+}
+
 /// Waits for all runs. Ctrl-C once cancels them; twice, or SIGTERM, ends the following alone: then
 /// there are no ends.
 pub(super) async fn to_the_end(
     client: &Client,
+    signals: &mut Signals,
     events: &Sender<Event>,
     runs: &[(String, String)],
 ) -> Result<Option<Vec<RunEnd>>> {
-    let no_signals = |e| Error::new(Kind::Io, "no signals").caused_by(&e);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let all = runs
         .iter()
         .map(|(id, node)| follow(client, events, id, node));
@@ -43,7 +58,7 @@ pub(super) async fn to_the_end(
     loop {
         tokio::select! {
             ends = &mut all => return ends.map(Some),
-            _ = interrupt.recv() => {
+            _ = signals.interrupt.recv() => {
                 if cancelled {
                     break;
                 }
@@ -58,7 +73,7 @@ pub(super) async fn to_the_end(
                     }
                 }
             }
-            _ = terminate.recv() => break,
+            _ = signals.terminate.recv() => break,
         }
     }
     eprintln!("the runs go on at the server; `flowrun runs --server …` tells how far they are");

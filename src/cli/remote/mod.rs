@@ -14,6 +14,7 @@ use crate::engine::RunEnd;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Bundle, LogLine};
 use client::Client;
+use follow::Signals;
 use serde_json::Value;
 use std::path::Path;
 use tokio::sync::broadcast;
@@ -44,8 +45,9 @@ pub(super) async fn dispatch(cli: &Cli) -> Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Resume { run } => {
+            let signals = Signals::listen()?;
             let run: RunView = client.post(&client::path(&["runs", run, "resume"])).await?;
-            finish(cli, &client, vec![(run.id, run.node)]).await
+            finish(cli, &client, signals, vec![(run.id, run.node)]).await
         }
         _ => Err(
             Error::new(Kind::Invalid, "this command does not ask a server")
@@ -70,6 +72,7 @@ async fn run(cli: &Cli, client: &Client, args: &Run) -> Result<Exit> {
         set: set.collect::<Result<_>>()?,
         ..NewRuns::default()
     };
+    let signals = Signals::listen()?;
     let started: StartedRuns = client.send("/v1/runs", &wanted).await?;
     if !cli.json {
         start::say_flow(&started.entry, &started.bundle);
@@ -78,7 +81,7 @@ async fn run(cli: &Cli, client: &Client, args: &Run) -> Result<Exit> {
         }
     }
     let runs = started.runs.into_iter().map(|run| (run.id, run.node));
-    let exit = finish(cli, client, runs.collect()).await?;
+    let exit = finish(cli, client, signals, runs.collect()).await?;
     match started.refused.into_iter().next() {
         Some(refused) => Err(refused.error),
         None => Ok(exit),
@@ -102,10 +105,15 @@ fn flow_name(given: &str) -> Result<&str> {
 }
 
 /// Follows runs to their end, prints what they say of themselves, and answers the worst exit.
-async fn finish(cli: &Cli, client: &Client, runs: Vec<(String, String)>) -> Result<Exit> {
+async fn finish(
+    cli: &Cli,
+    client: &Client,
+    mut signals: Signals,
+    runs: Vec<(String, String)>,
+) -> Result<Exit> {
     let (events, shown) = broadcast::channel(4096);
     let story = Story::begin(cli, shown, runs.len());
-    let ends = follow::to_the_end(client, &events, &runs).await;
+    let ends = follow::to_the_end(client, &mut signals, &events, &runs).await;
     story.end().await;
     let Some(ends) = ends? else {
         return Ok(Exit::Stopped);
