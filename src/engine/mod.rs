@@ -190,6 +190,24 @@ impl Engine {
         &self.events
     }
 
+    /// Runs to the end, and cancels what takes longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn run_within(&self, new: NewScript, limit: Duration) -> Result<RunEnd> {
+        let started = self.start(new).await?;
+        let id = started.id.clone();
+        let end = started.end();
+        tokio::pin!(end);
+        tokio::select! {
+            end = &mut end => end,
+            () = tokio::time::sleep(limit) => {
+                self.cancel(&id).await?;
+                end.await
+            }
+        }
+    }
+
     /// Starts a run.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ pub async fn dry_run(registry: &Arc<Registry>, script: Script, how: Simulate) ->
         node: "(dry run)".to_owned(),
         script,
     };
-    let end = to_the_end(&engine, new).await?;
+    let end = engine.run_within(new, COMPUTING).await?;
     let (mut quirks, mut cleanup_errors) = (Vec::new(), Vec::new());
     while let Ok(event) = events.try_recv() {
         match event.what {
@@ -84,18 +84,4 @@ pub async fn dry_run(registry: &Arc<Registry>, script: Script, how: Simulate) ->
 /// Whether a step path is that of a `defer`, `undo` or `at_end`.
 pub(super) fn is_cleanup(path: &str) -> bool {
     path.starts_with('~')
-}
-
-async fn to_the_end(engine: &Engine, new: NewScript) -> Result<RunEnd, Error> {
-    let started = engine.start(new).await?;
-    let id = started.id.clone();
-    let end = started.end();
-    tokio::pin!(end);
-    tokio::select! {
-        end = &mut end => end,
-        () = tokio::time::sleep(COMPUTING) => {
-            engine.cancel(&id).await?;
-            end.await
-        }
-    }
 }

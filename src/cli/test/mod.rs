@@ -143,17 +143,7 @@ async fn one_test(
             node: json!({ "name": "(test)" }),
         },
     };
-    let started = engine.start(new).await?;
-    let id = started.id.clone();
-    let end = started.end();
-    tokio::pin!(end);
-    tokio::select! {
-        end = &mut end => end,
-        () = tokio::time::sleep(LIMIT) => {
-            engine.cancel(&id).await?;
-            end.await
-        }
-    }
+    engine.run_within(new, LIMIT).await
 }
 
 /// How a test ended.
