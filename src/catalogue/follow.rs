@@ -224,8 +224,24 @@ impl Eyes {
         }
     }
 
+    /// Watches every place. A link that was swapped after its target was looked up and before the
+    /// link was watched is told by nobody: the places are looked up again until they agree.
     fn kernel_watch(&self) -> notify::Result<RecommendedWatcher> {
-        let places = Arc::new(Places::of(&self.folders));
+        let mut places = Places::of(&self.folders);
+        for _ in 0..PATIENCE {
+            let watcher = self.watch_places(places.clone())?;
+            let now = Places::of(&self.folders);
+            if now == places {
+                return Ok(watcher);
+            }
+            places = now;
+        }
+        // Swapped without end: what comes next is told, or found by the patrol.
+        self.watch_places(places)
+    }
+
+    fn watch_places(&self, places: Places) -> notify::Result<RecommendedWatcher> {
+        let places = Arc::new(places);
         let (sender, concerned) = (self.sender.clone(), places.clone());
         let mut watcher =
             notify::recommended_watcher(move |told: notify::Result<notify::Event>| {

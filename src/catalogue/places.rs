@@ -27,7 +27,7 @@ const REMOTE: [u32; 12] = [
 ];
 
 /// Directories, and the names in them that matter; `None`: all of them.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Places(pub(super) BTreeMap<PathBuf, Option<BTreeSet<OsString>>>);
 
 impl Places {
