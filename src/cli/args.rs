@@ -400,9 +400,12 @@ pub(super) struct TrustArgs {
 pub(super) enum LabCommand {
     /// Bring a site up in --lab-dir and keep it up until Ctrl-C; prints what it offers as JSON
     Up {
-        /// How many nodes
+        /// How many simulated nodes: lab-1 and so on
         #[arg(long, default_value_t = 6)]
         nodes: usize,
+        /// How many virtual machines: vm-1 and so on
+        #[arg(long, default_value_t = 0)]
+        vms: usize,
         /// How long a power-on self test takes
         #[arg(long, default_value = "2s", value_name = "TIME")]
         post_time: humantime::Duration,
