@@ -100,7 +100,7 @@ impl VmSite {
             "--node",
             "vm-1",
             "--param",
-            "callback_timeout=8m",
+            "callback_timeout=5m",
         ];
         let mut command = self.configured(if action == "deploy" {
             &args
