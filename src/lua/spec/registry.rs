@@ -13,10 +13,11 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct Registry {
     functions: BTreeMap<String, Arc<FnSpec>>,
-    close_left: Option<CloseLeft>,
+    compare: Option<OfRun>,
+    close_left: Option<OfRun>,
 }
 
-type CloseLeft = Box<dyn Fn(Arc<Run>) -> BoxFuture<'static, ()> + Send + Sync>;
+type OfRun = Box<dyn Fn(Arc<Run>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,6 +29,14 @@ impl Registry {
     /// Adds a primitive.
     pub fn add(&mut self, spec: FnSpec) {
         self.functions.insert(spec.full_name(), Arc::new(spec));
+    }
+
+    /// Says how a run that goes on compares its node with its journal.
+    pub fn on_resumed(
+        &mut self,
+        compare: impl Fn(Arc<Run>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) {
+        self.compare = Some(Box::new(compare));
     }
 
     /// Says how to close what earlier owners of a run left open.
@@ -72,10 +81,18 @@ impl Primitives for Registry {
             .map(|spec| spec.clone() as Arc<dyn Primitive>)
     }
 
+    fn compare(&self, run: Arc<Run>) -> BoxFuture<'static, ()> {
+        of_run(self.compare.as_ref(), run)
+    }
+
     fn close_left(&self, run: Arc<Run>) -> BoxFuture<'static, ()> {
-        match &self.close_left {
-            Some(close) => close(run),
-            None => Box::pin(async {}),
-        }
+        of_run(self.close_left.as_ref(), run)
+    }
+}
+
+fn of_run(task: Option<&OfRun>, run: Arc<Run>) -> BoxFuture<'static, ()> {
+    match task {
+        Some(task) => task(run),
+        None => Box::pin(async {}),
     }
 }
