@@ -263,6 +263,10 @@ pub struct DriverInfo {
     /// What Ironic called it until its Xena release.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ilo_deploy_iso: Option<String>,
+    /// How this node reaches the callback listener, where that is not `api.public_url`: a node in
+    /// a network behind a router.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_callback_url: Option<String>,
 }
 
 impl DriverInfo {

@@ -137,17 +137,22 @@ part_python() {
 # Debian packages that the boot tests read files from, and the files. An installed kernel would
 # change the machine; unpacked ones do not.
 boot_packages=(
-  isolinux syslinux-common grub-efi-amd64-bin grub-efi-amd64-signed shim-signed busybox-static
+  isolinux syslinux syslinux-common grub-efi-amd64-bin grub-efi-amd64-signed shim-signed busybox-static
 )
 boot_files=(
   ./bin/busybox ./boot/vmlinuz-* ./usr/lib/ISOLINUX/isolinux.bin
-  ./usr/lib/syslinux/modules/bios/ldlinux.c32 ./usr/lib/shim/shimx64.efi.signed
+  ./usr/lib/syslinux/modules/bios/ldlinux.c32 ./usr/lib/syslinux/mbr/mbr.bin ./usr/bin/syslinux
+  ./usr/lib/shim/shimx64.efi.signed
   ./usr/lib/grub/x86_64-efi/monolithic/gcdx64.efi
   ./usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed
   # What it takes to read a USB floppy.
   '*/'{usb-common,usbcore,xhci-hcd,xhci-pci,usb-storage}.ko
   '*/'{scsi_common,scsi_mod,sd_mod,t10-pi,crct10dif_common,crct10dif_generic}.ko
   '*/'{crc-t10dif,crc64,crc64-rocksoft}.ko '*/'{fat,vfat,nls_cp437,nls_ascii,efivarfs}.ko
+  # Disk, network and root of a virtual machine; the kernel's iSCSI target.
+  '*/'{libata,libahci,ahci,virtio,virtio_ring,virtio_pci,virtio_net,failover,net_failover}.ko
+  '*/'{virtio_pci_modern_dev,virtio_pci_legacy_dev,jbd2,mbcache,crc16,crc32c_generic,ext4,cdrom,isofs}.ko
+  '*/'{configfs,target_core_mod,target_core_iblock,iscsi_target_mod}.ko
 )
 
 part_boot() {

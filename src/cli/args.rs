@@ -151,6 +151,11 @@ pub(super) enum Command {
         #[arg(default_value = "stdlib/types")]
         dir: PathBuf,
     },
+    /// Make the ramdisk that servers boot to be deployed
+    Ramdisk {
+        #[command(subcommand)]
+        command: RamdiskCommand,
+    },
     /// The simulated site
     Lab {
         #[command(subcommand)]
@@ -396,13 +401,71 @@ pub(super) struct TrustArgs {
     pub(super) forget: bool,
 }
 
+const RAMDISK_EXAMPLES: &str = "\
+The boot ISO has a distribution's kernel, its drivers for ProLiant servers and virtual machines,
+and this program as /init: no shell, and nothing else. It boots by BIOS and by UEFI, and equal
+inputs give equal bytes. `driver_info.deploy_iso` of a node names it.
+
+Examples:
+  flowrun ramdisk build --output deploy.iso                  with the newest kernel of this host
+  flowrun ramdisk build --output deploy.iso --kernel-package linux-image-6.1.0-18-amd64_*.deb
+  flowrun ramdisk build --output deploy.iso --kernel vmlinuz --modules lib/modules/5.14.0-427.el9
+      --firmware /lib/firmware --ca /etc/flowrun/ca.pem --append console=ttyS1,115200n8
+  flowrun ramdisk build --output deploy.iso --json | jq -r .sha256";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RamdiskCommand {
+    /// Make the boot ISO
+    #[command(after_help = RAMDISK_EXAMPLES)]
+    Build(RamdiskBuild),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RamdiskBuild {
+    /// Where to write the boot ISO
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+    /// Kernel and modules from a Debian package [default: the newest kernel of this host]
+    #[arg(long, value_name = "DEB", conflicts_with_all = ["kernel", "modules"])]
+    pub(super) kernel_package: Option<PathBuf>,
+    /// The kernel, a bzImage
+    #[arg(long, value_name = "FILE", requires = "modules")]
+    pub(super) kernel: Option<PathBuf>,
+    /// Its modules, as /lib/modules/VERSION
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub(super) modules: Option<PathBuf>,
+    /// Pack the firmware files that the drivers name, from a folder as /lib/firmware
+    #[arg(long, value_name = "DIR")]
+    pub(super) firmware: Option<PathBuf>,
+    /// The authority to trust if the floppy brings none, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// Add to the kernel's command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
+    pub(super) append: String,
+    /// Another flowrun as /init [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) init: Option<PathBuf>,
+    /// Write `vmlinuz` and `initramfs` beside, into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) files: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum LabCommand {
     /// Bring a site up in --lab-dir and keep it up until Ctrl-C; prints what it offers as JSON
     Up {
-        /// How many nodes
+        /// How many simulated nodes: lab-1 and so on
         #[arg(long, default_value_t = 6)]
         nodes: usize,
+        /// How many virtual machines: vm-1 and so on
+        #[arg(long, default_value_t = 0)]
+        vms: usize,
         /// How long a power-on self test takes
         #[arg(long, default_value = "2s", value_name = "TIME")]
         post_time: humantime::Duration,
@@ -411,9 +474,9 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "run", "serve", "check", "test", "call", "resume", "cancel", "runs", "show", "logs", "images",
-    "quirks", "flows", "node", "help", "types", "lab",
+    "quirks", "flows", "node", "help", "types", "ramdisk", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.

@@ -12,7 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn lab(cli: &Cli, command: &LabCommand) -> Result<Exit> {
     match command {
-        LabCommand::Up { nodes, post_time } => up(cli, *nodes, (*post_time).into()).await,
+        LabCommand::Up {
+            nodes,
+            vms,
+            post_time,
+        } => up(cli, *nodes, *vms, (*post_time).into()).await,
         LabCommand::Faults => {
             faults(cli);
             Ok(Exit::Done)
@@ -29,13 +33,13 @@ fn faults(cli: &Cli) {
     }
 }
 
-async fn up(cli: &Cli, nodes: usize, post_time: Duration) -> Result<Exit> {
+async fn up(cli: &Cli, nodes: usize, vms: usize, post_time: Duration) -> Result<Exit> {
     let dir = cli.lab_dir.clone().ok_or_else(|| {
         Error::new(Kind::Invalid, "lab up needs --lab-dir").hint("flowrun lab up --lab-dir lab")
     })?;
     let options = SiteOptions {
         post_time,
-        ..lab_options(cli, dir.clone(), nodes)
+        ..lab_options(cli, dir.clone(), nodes, vms)
     };
     let site = Site::start(options).await?;
     out!("{:#}", site.describe());

@@ -16,6 +16,7 @@ mod lab;
 mod node;
 mod output;
 mod quirks;
+mod ramdisk;
 mod remote;
 mod render;
 mod report;
@@ -121,6 +122,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Node { command } => node::node(&cli, command).await,
         Command::Help { topic } => inspect::help(topic.as_deref()),
         Command::Types { dir } => inspect::types(dir),
+        Command::Ramdisk { command } => ramdisk::ramdisk(&cli, command).await,
         Command::Lab { command } => lab::lab(&cli, command).await,
     }
 }

@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// Most nodes that a run starts a lab with.
 const MAX_LAB_NODES: usize = 64;
 
+/// Most virtual machines; each has its memory.
+const MAX_LAB_VMS: usize = 8;
+
 /// A site with its engine.
 pub(super) struct Ground {
     pub(super) config: Config,
@@ -156,7 +159,7 @@ async fn open_lab(cli: &Cli, nodes: &[String]) -> Result<LabGround> {
             _temporary: temporary,
         });
     }
-    let site = Lab::start(lab_options(cli, dir, lab_nodes(nodes))).await?;
+    let site = Lab::start(lab_options(cli, dir, lab_nodes(nodes), vms(nodes))).await?;
     let description = site.describe().clone();
     Ok(LabGround {
         description,
@@ -165,21 +168,32 @@ async fn open_lab(cli: &Cli, nodes: &[String]) -> Result<LabGround> {
     })
 }
 
-pub(super) fn lab_options(cli: &Cli, dir: PathBuf, nodes: usize) -> SiteOptions {
+pub(super) fn lab_options(cli: &Cli, dir: PathBuf, nodes: usize, vms: usize) -> SiteOptions {
     SiteOptions {
         nodes,
+        vms,
         faults: cli.lab_fault.clone(),
         ilos: cli.lab_ilo.clone(),
         ..SiteOptions::new(dir)
     }
 }
 
-/// As many as the highest `lab-N` asked for.
+/// As many simulated nodes as the highest `lab-N` asked for; one if nothing is.
 fn lab_nodes(names: &[String]) -> usize {
+    let least = usize::from(vms(names) == 0);
+    highest(names, "lab-").clamp(least, MAX_LAB_NODES)
+}
+
+/// As many virtual machines as the highest `vm-N` asked for.
+fn vms(names: &[String]) -> usize {
+    highest(names, "vm-").min(MAX_LAB_VMS)
+}
+
+fn highest(names: &[String], prefix: &str) -> usize {
     let numbers = names
         .iter()
-        .filter_map(|name| name.strip_prefix("lab-")?.parse().ok());
-    numbers.max().unwrap_or(1).clamp(1, MAX_LAB_NODES)
+        .filter_map(|name| name.strip_prefix(prefix)?.parse().ok());
+    numbers.max().unwrap_or(0)
 }
 
 /// The lab's description as a configuration.
@@ -263,6 +277,10 @@ mod tests {
         let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         assert_eq!(lab_nodes(&names(&["lab-2", "lab-7"])), 7);
         assert_eq!(lab_nodes(&names(&["other"])), 1);
+        let mixed = names(&["lab-2", "vm-3"]);
+        assert_eq!((lab_nodes(&mixed), vms(&mixed)), (2, 3));
+        let alone = names(&["vm-1"]);
+        assert_eq!((lab_nodes(&alone), vms(&alone)), (0, 1));
         assert_eq!(lab_nodes(&names(&["lab-999999"])), MAX_LAB_NODES);
     }
 }

@@ -4,9 +4,11 @@
 //! GPL 2 and GRUB under the GPL 3, so this program carries neither.
 
 use super::iso::Source;
+use crate::config::BootLoadersSection;
 use crate::error::{Error, Kind, Result};
 use hadris_fat::{FatKind, FatOptions, VolumeLabel};
 use hadris_fs::{Node, Tree};
+use std::path::Path;
 
 /// The ISOLINUX loader.
 #[derive(Debug, Clone)]
@@ -25,6 +27,56 @@ pub struct Grub {
     pub efi: Source,
     /// shim, which UEFI Secure Boot trusts, and which starts a GRUB that shim trusts.
     pub shim: Option<Source>,
+}
+
+impl Isolinux {
+    /// The one that the configuration names.
+    ///
+    /// # Errors
+    /// `not_found` if a file is not there.
+    pub fn installed(loaders: &BootLoadersSection) -> Result<Self> {
+        Ok(Self {
+            bin: installed(&loaders.isolinux, "isolinux", "isolinux")?,
+            ldlinux: Some(installed(&loaders.ldlinux, "ldlinux", "syslinux-common")?),
+        })
+    }
+}
+
+impl Grub {
+    /// The one that the configuration names.
+    ///
+    /// # Errors
+    /// `not_found` if a file is not there.
+    pub fn installed(loaders: &BootLoadersSection) -> Result<Self> {
+        let package = match loaders.shim {
+            Some(_) => "grub-efi-amd64-signed",
+            None => "grub-efi-amd64-bin",
+        };
+        let shim = loaders.shim.as_ref();
+        Ok(Self {
+            efi: installed(&loaders.grub, "grub", package)?,
+            shim: shim
+                .map(|path| installed(path, "shim", "shim-signed"))
+                .transpose()?,
+        })
+    }
+}
+
+/// A loader's file, which must be there; the error names the Debian package that has it.
+///
+/// # Errors
+/// `not_found` if it is not.
+pub fn installed(path: &Path, key: &str, package: &str) -> Result<Source> {
+    if path.is_file() {
+        return Ok(Source::File(path.to_owned()));
+    }
+    Err(
+        Error::new(Kind::NotFound, format!("the boot loader {key} is missing"))
+            .target(path.display().to_string())
+            .hint(format!(
+                "install Debian's package {package}, or set boot_loaders.{key} in flowrun.toml"
+            )),
+    )
 }
 
 /// Where GRUB looks for its configuration.

@@ -38,6 +38,13 @@ impl ConsoleLog {
         &self.path
     }
 
+    fn write(&self, bytes: &[u8]) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = file.write_all(bytes) {
+            tracing::warn!(path = %self.path.display(), %error, "a piece of a console is lost");
+        }
+    }
+
     /// Begins the console of a boot.
     pub(super) fn begin(self: &Arc<Self>, number: u64, source: &str) -> Console {
         let console = Console {
@@ -46,6 +53,13 @@ impl ConsoleLog {
         };
         console.line(&format!("boot {number} from {source}"));
         console
+    }
+}
+
+impl Console {
+    /// Takes what a machine printed, as it is.
+    pub(super) fn raw(&self, bytes: &[u8]) {
+        self.log.write(bytes);
     }
 }
 
@@ -58,9 +72,6 @@ impl Log for Console {
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
         let line = format!("[{:12.6}] {printable}\n", elapsed.as_secs_f64());
-        let mut file = self.log.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = file.write_all(line.as_bytes()) {
-            tracing::warn!(path = %self.log.path.display(), %error, "a console line is lost");
-        }
+        self.log.write(line.as_bytes());
     }
 }

@@ -12,11 +12,15 @@ use std::sync::Arc;
 ///
 /// [`boot`]: Host::boot
 pub trait Host: Send + Sync + fmt::Debug {
-    /// Runs from the end of POST until the machine reboots or stops by itself.
-    fn boot(&self, request: BootRequest) -> BoxFuture<'static, BootOutcome>;
+    /// Runs from the choice of the boot device until the machine reboots or stops by itself.
+    /// `started` is called when the firmware is through with POST and starts what is there.
+    fn boot(&self, request: BootRequest, started: Started) -> BoxFuture<'static, BootOutcome>;
 }
 
-/// What the firmware found when POST ended.
+/// Tells the iLO that POST is finished.
+pub type Started = Box<dyn FnOnce() + Send>;
+
+/// What the firmware is to boot, and what it will find.
 #[derive(Debug, Clone)]
 pub struct BootRequest {
     /// Counts the boots of this machine since the lab began, from 1.

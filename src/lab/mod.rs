@@ -1,7 +1,8 @@
 //! The simulated site: real servers on loopback, real bytes.
 //!
 //! [`site::Site`] is the whole of it. For each node there is a simulated iLO ([`ilo`]) that powers
-//! a simulated server ([`node`]); the two know each other through [`host`] only.
+//! a simulated server ([`node`]) or a virtual machine (`vm`); the two know each other through
+//! [`host`] only.
 
 mod console;
 mod files;
@@ -13,3 +14,4 @@ pub mod node;
 mod recorder;
 pub mod site;
 pub mod tls;
+mod vm;

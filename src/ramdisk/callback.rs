@@ -1,7 +1,6 @@
 //! The call that tells the deployer where the disk is.
 
-use super::deploy::Log;
-use super::parameters::Parameters;
+use super::deploy::{Caller, Log};
 use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::http::{self, Trust};
@@ -14,6 +13,9 @@ use std::time::Duration;
 
 /// Longest wait for one answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time spent on reporting a failure.
+const REPORT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A clear no is taken for an answer when it was heard this often.
 const REFUSALS: u32 = 3;
@@ -50,15 +52,20 @@ struct Failure {
 }
 
 impl Callback {
-    /// With `ca_pem`, nobody else's certificate is accepted.
-    pub(super) fn new(
-        parameters: &Parameters,
-        token: Option<Secret>,
-        ca_pem: Option<String>,
-        address: IpAddr,
-        log: Arc<dyn Log>,
-    ) -> Result<Self> {
-        let trust = ca_pem.map_or(Trust::System, Trust::Ca);
+    /// With a CA, nobody else's certificate is accepted.
+    pub(super) fn new(caller: Caller, log: Arc<dyn Log>) -> Result<Self> {
+        let Caller {
+            parameters,
+            token,
+            ca_pem,
+            address,
+        } = caller;
+        let trust = match ca_pem {
+            Some(ca_pem) => Trust::Ca(ca_pem),
+            // No TLS is spoken, and an initramfs has no authorities that could be loaded.
+            None if parameters.ironic_api_url.starts_with("http:") => Trust::Insecure,
+            None => Trust::System,
+        };
         Ok(Self {
             client: http::client(&trust, REQUEST_TIMEOUT)?,
             url: format!(
@@ -66,12 +73,17 @@ impl Callback {
                 parameters.ironic_api_url, parameters.deployment_id
             ),
             token,
-            key: parameters.deployment_key.clone(),
-            address,
-            iqn: parameters.iscsi_target_iqn.clone(),
+            address: parameters.deploy_address.unwrap_or(address),
             has_chap: parameters.chap.is_some(),
+            key: parameters.deployment_key,
+            iqn: parameters.iscsi_target_iqn,
             log,
         })
+    }
+
+    /// Says why the disk cannot be written, if that is heard soon.
+    pub(super) async fn report(&self, failure: &Error) -> Result<()> {
+        self.deliver(&failure.to_string(), REPORT_DEADLINE).await
     }
 
     /// Says that the disk is ready (`error` empty), or why it is not, until that is accepted.

@@ -19,9 +19,6 @@ pub const ISCSI_PORT: u16 = 3260;
 /// Port on which the deployer says that the disk is written.
 pub const DONE_PORT: u16 = 10000;
 
-/// Longest time spent on reporting a failure.
-const REPORT_DEADLINE: Duration = Duration::from_secs(60);
-
 /// Where the ramdisk tells what it does.
 pub trait Log: Send + Sync + fmt::Debug {
     /// Takes one line, without secrets.
@@ -96,6 +93,33 @@ pub enum DeployEnd {
     Reboot,
 }
 
+/// Whom to tell, and by which address the node is reached.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// What the deployer said.
+    pub parameters: Parameters,
+    /// Sent as `X-Auth-Token`.
+    pub token: Option<Secret>,
+    /// The only authority whose certificates are trusted; absent: the system's.
+    pub ca_pem: Option<String>,
+    /// The node's address.
+    pub address: IpAddr,
+}
+
+impl Caller {
+    /// Tells the deployer why there is no disk to be written. That it cannot be told is only
+    /// logged.
+    pub async fn report(self, failure: &Error, log: &Arc<dyn Log>) {
+        let told = match Callback::new(self, Arc::clone(log)) {
+            Ok(callback) => callback.report(failure).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            log.line(&format!("not reported: {error}"));
+        }
+    }
+}
+
 /// Exports the disk, calls the deployer and waits until it is done. Dropping the future closes
 /// every port at once.
 ///
@@ -105,13 +129,13 @@ pub enum DeployEnd {
 /// `io` if a port or the disk fails; `timeout` if the deployer does not accept the callback or
 /// never says that it is done; what its answer stands for if it refuses the callback.
 pub async fn run(options: DeployOptions) -> Result<DeployEnd> {
-    let callback = Callback::new(
-        &options.parameters,
-        options.token.clone(),
-        options.ca_pem.clone(),
-        options.address,
-        Arc::clone(&options.log),
-    )?;
+    let caller = Caller {
+        parameters: options.parameters.clone(),
+        token: options.token.clone(),
+        ca_pem: options.ca_pem.clone(),
+        address: options.address,
+    };
+    let callback = Callback::new(caller, Arc::clone(&options.log))?;
     let failure = match export(&options).await {
         Ok(export) => {
             callback.deliver("", options.callback_deadline).await?;
@@ -123,10 +147,7 @@ pub async fn run(options: DeployOptions) -> Result<DeployEnd> {
         Err(failure) => failure,
     };
     options.log.line(&format!("failed: {failure}"));
-    if let Err(error) = callback
-        .deliver(&failure.to_string(), REPORT_DEADLINE)
-        .await
-    {
+    if let Err(error) = callback.report(&failure).await {
         options.log.line(&format!("not reported: {error}"));
     }
     Err(failure)

@@ -1,7 +1,10 @@
 //! The parameters of one deployment, as the ramdisk reads them.
 
+use super::addressing::Addressing;
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
+use std::net::IpAddr;
+use std::str::FromStr;
 use uuid::Uuid;
 
 /// Whom the disk is exported to, and where to call.
@@ -21,6 +24,16 @@ pub struct Parameters {
     pub chap: Option<Chap>,
     /// MAC address of the interface to use (`AA:BB:CC:DD:EE:FF`).
     pub bootif: Option<String>,
+    /// How to get onto the network.
+    pub addressing: Addressing,
+    /// `deploy_address`: where the deployer reaches the node, if that is not its own address.
+    pub deploy_address: Option<IpAddr>,
+    /// Root device hints, as Ironic writes them: `size=500,model=LOGICAL%20VOLUME`.
+    pub root_device: Option<String>,
+    /// Whether signatures of what was on the disk are to be wiped before it is exported.
+    pub wipe_disk_metadata: bool,
+    /// When the run began, in seconds since 1970, for a node whose clock is wrong.
+    pub time: Option<u64>,
 }
 
 /// CHAP credentials of the initiator.
@@ -85,6 +98,11 @@ impl Parameters {
             initiator: word(text, "iscsi_initiator").map(str::to_owned),
             chap,
             bootif: word(text, "BOOTIF").map(mac_of),
+            addressing: Addressing::parse(text)?,
+            deploy_address: parsed_word(text, "deploy_address")?,
+            root_device: word(text, "root_device").map(str::to_owned),
+            wipe_disk_metadata: parsed_word(text, "wipe_disk_metadata")?.unwrap_or(false),
+            time: parsed_word(text, "time")?,
         })
     }
 }
@@ -103,6 +121,14 @@ pub fn word<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         .split_ascii_whitespace()
         .filter_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     values.next().filter(|value| !value.is_empty())
+}
+
+fn parsed_word<T: FromStr>(text: &str, name: &str) -> Result<Option<T>> {
+    let parse = |value: &str| {
+        let wrong = |_| invalid(format!("{name} is {value:?}"));
+        value.parse().map_err(wrong)
+    };
+    word(text, name).map(parse).transpose()
 }
 
 /// `01-aa-bb-cc-dd-ee-ff`, as PXE loaders write it, or a plain MAC address.
@@ -141,13 +167,21 @@ mod tests {
     fn everything_is_taken() {
         let text = format!(
             "{MINIMUM}\ndisk=sda\niscsi_initiator=iqn.2026-01.example:run\niscsi_chap_user=u\n\
-             iscsi_chap_secret=s=s\nBOOTIF=01-aa-bb-cc-dd-ee-0f\ndeployment_key=SECOND\n"
+             iscsi_chap_secret=s=s\nBOOTIF=01-aa-bb-cc-dd-ee-0f\ndeployment_key=SECOND\n\
+             vlan=7 deploy_address=127.0.1.15 root_device=size=9 wipe_disk_metadata=true time=1"
         );
         let parameters = Parameters::parse(&text).unwrap();
         assert_eq!(parameters.initiator.unwrap(), "iqn.2026-01.example:run");
         let chap = parameters.chap.unwrap();
         assert_eq!((chap.user.as_str(), chap.secret.expose()), ("u", "s=s"));
         assert_eq!(parameters.bootif.unwrap(), "AA:BB:CC:DD:EE:0F");
+        assert_eq!(parameters.addressing.vlan, Some(7));
+        assert_eq!(parameters.deploy_address, Some([127, 0, 1, 15].into()));
+        assert_eq!(parameters.root_device.unwrap(), "size=9");
+        assert_eq!(
+            (parameters.wipe_disk_metadata, parameters.time),
+            (true, Some(1))
+        );
         assert_eq!(parameters.deployment_key.expose(), "KEY");
     }
 
@@ -165,6 +199,8 @@ mod tests {
             (&MINIMUM.replace("1be26c0b-", "x"), "deployment_id is"),
             (&MINIMUM.replace("https:", "ftp:"), "ironic_api_url is"),
             (&format!("{MINIMUM} iscsi_chap_user=u"), "go together"),
+            (&format!("{MINIMUM} deploy_address=x"), "deploy_address is"),
+            (&format!("{MINIMUM} vlan=0"), "vlan is"),
         ] {
             let error = Parameters::parse(text).unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid);

@@ -16,3 +16,4 @@ mod reload;
 mod serve;
 mod support;
 mod sweep;
+mod vm;

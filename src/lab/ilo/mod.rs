@@ -127,8 +127,7 @@ impl Machine {
     }
 
     fn serial(&self) -> String {
-        let digits = self.shared.config.uuid.simple().to_string().to_uppercase();
-        format!("LAB{}", digits.get(..7).unwrap_or_default())
+        serial(&self.shared.config.uuid)
     }
 
     /// The machine as it is now.
@@ -152,6 +151,12 @@ impl Machine {
     pub fn expire_sessions(&self) {
         self.shared.state().sessions.clear();
     }
+}
+
+/// The serial number of the server with this UUID.
+pub(super) fn serial(uuid: &Uuid) -> String {
+    let digits = uuid.simple().to_string().to_uppercase();
+    format!("LAB{}", digits.get(..7).unwrap_or_default())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -158,7 +158,7 @@ impl State {
         self.note(EventKind::PostBegan);
     }
 
-    /// The self test is over: resets the server once more, or chooses the boot device.
+    /// Devices are found: resets the server once more, or chooses the boot device.
     fn end_post(&mut self) -> Option<BootRequest> {
         if self.resets_ahead > 0 {
             self.resets_ahead -= 1;
@@ -167,7 +167,6 @@ impl State {
         }
         let source = self.choose_boot_source(self.is_cdrom_armed);
         self.boots += 1;
-        self.post_state = PostState::FinishedPost;
         self.last_boot_source = Some(source);
         let number = self.boots;
         self.note(EventKind::Booted {
@@ -191,7 +190,7 @@ impl Shared {
         (state.run == run).then(|| change(&mut state))
     }
 
-    /// The power-on self test; what it found, unless the run was cut.
+    /// The power-on self test up to the choice of the boot device, unless the run was cut.
     async fn post(&self, run: u64) -> Option<BootRequest> {
         let eighth = self.config.post_time / 8;
         loop {
@@ -238,7 +237,11 @@ async fn run(shared: Arc<Shared>, host: Arc<dyn Host>, run: u64, effect: Effect)
         return;
     }
     while let Some(request) = shared.post(run).await {
-        let outcome = host.boot(request).await;
+        let starter = Arc::clone(&shared);
+        let started = Box::new(move || {
+            starter.change(run, |state| state.post_state = PostState::FinishedPost);
+        });
+        let outcome = host.boot(request, started).await;
         let again = shared.change(run, |state| {
             state.last_outcome = Some(outcome);
             state.note(EventKind::Ended {

@@ -15,7 +15,7 @@ pub use fault::NodeFault;
 
 use super::console::{Console, ConsoleLog};
 use super::files::make_private_dir;
-use super::host::{BootOutcome, BootRequest, BootSource, Host};
+use super::host::{BootOutcome, BootRequest, BootSource, Host, Started};
 use crate::error::Result;
 use crate::ilo::model::BootMode;
 use crate::ramdisk::deploy::Log;
@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// Boots that are remembered; older ones are forgotten.
-const MAX_BOOTS: usize = 1000;
+pub(super) const MAX_BOOTS: usize = 1000;
 
 /// What distinguishes one node from another.
 #[derive(Debug, Clone)]
@@ -70,8 +70,21 @@ pub struct Boot {
     /// What was started; absent if nothing was, or not yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<System>,
-    /// `running` (still), `reboot`, `no_boot_device`, `system_up` or `power_cut`.
+    /// `running` (still), `reboot`, `no_boot_device`, `system_up`, `power_off` or `power_cut`.
     pub state: &'static str,
+}
+
+impl Boot {
+    /// Nothing is known yet but where it begins.
+    pub(super) fn begin(number: u64, source: &'static str, mode: BootMode) -> Self {
+        Self {
+            number,
+            source,
+            mode,
+            system: None,
+            state: "running",
+        }
+    }
 }
 
 /// What a node started.
@@ -94,6 +107,11 @@ pub enum System {
         /// Where its root was found; absent: nowhere, and the kernel gave up.
         #[serde(skip_serializing_if = "Option::is_none")]
         root: Option<String>,
+    },
+    /// What the firmware of a virtual machine says that it starts.
+    Started {
+        /// In the firmware's words.
+        what: String,
     },
     /// What is on the disk.
     Disk {
@@ -155,9 +173,10 @@ impl Node {
 }
 
 impl Host for Node {
-    fn boot(&self, request: BootRequest) -> BoxFuture<'static, BootOutcome> {
+    fn boot(&self, request: BootRequest, started: Started) -> BoxFuture<'static, BootOutcome> {
         let node = Arc::clone(&self.0);
         async move {
+            started();
             tokio::select! {
                 biased;
                 () = node.mains.cancelled() => BootOutcome::PowerOff,
@@ -227,13 +246,7 @@ impl Attempt<'_> {
         if boots.len() >= MAX_BOOTS {
             boots.remove(0);
         }
-        boots.push(Boot {
-            number: self.number,
-            source,
-            mode,
-            system: None,
-            state: "running",
-        });
+        boots.push(Boot::begin(self.number, source, mode));
     }
 
     fn note(&self, change: impl FnOnce(&mut Boot)) {

@@ -3,22 +3,24 @@
 use super::faults::Faults;
 use super::full::full_for;
 use super::generations::Generations;
-use super::network::{Block, MAX_NODES};
+use super::hardware::Hardware;
+use super::network::{Block, Counts, Place};
 use super::record::{self, NodeRecord, Record, StoreRecord};
 use super::{Inner, Server, Site, SiteOptions, describe, state};
 use crate::error::{Error, Kind, Result};
 use crate::http::Trust;
-use crate::http::server::{Identity, serve_tls};
+use crate::http::server::{Identity, ServerHandle, serve_tls};
 use crate::lab::files::{make_private_dir, write_private};
 use crate::lab::ilo::{IloConfig, Machine};
 use crate::lab::media::{CONTAINER, DEPLOY_ISO, Media};
 use crate::lab::node::{Node, NodeOptions};
 use crate::lab::tls::Authority;
+use crate::lab::vm::{Vm, VmOptions, gateway};
 use crate::objectstore::{Store, StoreOptions, User};
 use crate::openstack::swift::{Body, Swift, SwiftAuth, SwiftOptions, UploadOptions};
 use serde_json::Value;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,7 @@ pub(super) struct Ground {
     lock: File,
     store_listener: TcpListener,
     ilos: Vec<(TcpListener, Identity)>,
+    gateways: Vec<Gateway>,
     identity: Identity,
 }
 
@@ -57,11 +60,11 @@ impl Ground {
     fn prepare(options: &SiteOptions) -> Result<Self> {
         let faults = Faults::parse(&options.faults)?;
         let generations = Generations::parse(&options.ilos)?;
-        let count = options.nodes;
-        if count == 0 || count > MAX_NODES {
-            let message = format!("a lab has 1 to {MAX_NODES} nodes, not {count}");
-            return Err(Error::new(Kind::Invalid, message));
-        }
+        let counts = Counts {
+            simulated: options.nodes,
+            vms: options.vms,
+        };
+        counts.check()?;
         make_private_dir(&options.dir)?;
         let dir = std::fs::canonicalize(&options.dir);
         let dir = dir.map_err(|e| Error::io(&options.dir, "find", &e))?;
@@ -71,21 +74,18 @@ impl Ground {
             return Err(Error::new(Kind::Invalid, message).target(dir.display().to_string()));
         }
         let lock = take_lock(&dir)?;
-        let record = open_record(&dir, count)?;
+        let record = open_record(&dir, counts)?;
         let block = record.block;
         let store_listener = block.listen(record.store.port, "the object store")?;
-        let nodes = record.nodes.iter().take(count);
-        let names: Vec<&str> = nodes.clone().map(|node| node.name.as_str()).collect();
+        let nodes: Vec<(Place, &NodeRecord)> = record.running(counts).collect();
+        let names: Vec<&str> = nodes.iter().map(|(_, node)| node.name.as_str()).collect();
         faults.check_nodes(&names)?;
         generations.check_nodes(&names)?;
-        let ilo_listeners = nodes
-            .clone()
-            .map(|node| block.listen(node.ilo_port, &format!("the iLO of {}", node.name)))
-            .collect::<Result<Vec<_>>>()?;
         make_private_dir(&dir.join("tls"))?;
         let authority = Authority::open(&dir.join("tls"))?;
         let identity = authority.issue(&[block.services().into()])?;
-        let ilos = nodes.clone().zip(ilo_listeners).map(|(node, listener)| {
+        let ilos = nodes.iter().map(|(_, node)| {
+            let listener = block.listen(node.ilo_port, &format!("the iLO of {}", node.name))?;
             let name = format!("ilo-{}", node.name);
             Ok((listener, authority.keep(&name, block.services().into())?))
         });
@@ -101,15 +101,15 @@ impl Ground {
             generations: &generations,
             block,
         };
-        let full_for = nodes.clone().filter(|node| faults.fills_store(&node.name));
-        let full_for = full_for.map(|node| node.uuid().to_string()).collect();
-        let servers = nodes.enumerate();
+        let full_for = nodes
+            .iter()
+            .filter(|(_, node)| faults.fills_store(&node.name));
+        let full_for = full_for.map(|(_, node)| node.uuid().to_string()).collect();
+        let (servers, gateways) = plan.servers(&nodes, &authority)?;
         let inner = Inner {
             store: Store::open(store_options(&dir, block, &record.store))?,
             store_record: record.store.clone(),
-            servers: servers
-                .map(|(index, node)| plan.server(index, node))
-                .collect::<Result<_>>()?,
+            servers,
             faults: options.faults.clone(),
         };
         Ok(Self {
@@ -123,6 +123,7 @@ impl Ground {
             lock,
             store_listener,
             ilos,
+            gateways,
             identity,
         })
     }
@@ -136,6 +137,11 @@ impl Ground {
         let mut servers = vec![serve_tls(self.store_listener, router, &self.identity)?];
         for (server, (listener, identity)) in inner.servers.iter().zip(self.ilos) {
             servers.push(serve_tls(listener, server.machine.router(), &identity)?);
+        }
+        let trust = Trust::Ca(self.authority.pem().to_owned());
+        let api_url = self.block.url(self.record.api_port);
+        for gateway in self.gateways {
+            servers.push(gateway.serve(&trust, api_url.clone())?);
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&inner.store).expire_loop());
@@ -157,7 +163,38 @@ impl Ground {
     }
 }
 
-/// What the simulated servers have in common.
+/// A virtual machine's way to the deployer, before anything is served.
+#[derive(Debug)]
+struct Gateway {
+    listener: TcpListener,
+    identity: Identity,
+    /// As the machine sees it.
+    url: String,
+    machine: Ipv4Addr,
+}
+
+impl Gateway {
+    fn open(authority: &Authority, machine: Ipv4Addr) -> Result<Self> {
+        // Where QEMU's network shows its host, which is no other address of it.
+        let failed = |e: std::io::Error| {
+            Error::new(Kind::Io, format!("no port for a machine's router: {e}"))
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        Ok(Self {
+            listener,
+            identity: authority.issue(&[gateway::HOST.into()])?,
+            url: format!("https://{}:{port}", gateway::HOST),
+            machine,
+        })
+    }
+
+    fn serve(self, trust: &Trust, api_url: String) -> Result<ServerHandle> {
+        gateway::serve(self.listener, &self.identity, trust, api_url, self.machine)
+    }
+}
+
+/// What the servers have in common.
 #[derive(Debug)]
 struct ServerPlan<'a> {
     dir: &'a Path,
@@ -169,17 +206,53 @@ struct ServerPlan<'a> {
 }
 
 impl ServerPlan<'_> {
-    fn server(&self, index: usize, record: &NodeRecord) -> Result<Server> {
+    /// The servers, and the routers of those that are virtual machines.
+    fn servers(
+        &self,
+        nodes: &[(Place, &NodeRecord)],
+        authority: &Authority,
+    ) -> Result<(Vec<Server>, Vec<Gateway>)> {
+        let (mut servers, mut gateways) = (Vec::new(), Vec::new());
+        for (place, record) in nodes {
+            let mut server = self.server(*place, record)?;
+            if let Place::Vm(_) = place {
+                let gateway = Gateway::open(authority, server.address)?;
+                server.callback_url = Some(gateway.url.clone());
+                gateways.push(gateway);
+            }
+            servers.push(server);
+        }
+        Ok((servers, gateways))
+    }
+
+    fn server(&self, place: Place, record: &NodeRecord) -> Result<Server> {
         let folder = self.dir.join("nodes").join(&record.name);
         make_private_dir(&folder)?;
         let password = record.ilo_password.expose().as_bytes();
         write_private(&folder.join("ilo-password"), password)?;
-        let node = Node::new(NodeOptions {
-            folder,
-            address: self.block.node(index),
-            disk_bytes: self.options.disk_bytes,
-            faults: self.faults.of_node(&record.name),
-        })?;
+        let address = self.block.node(place);
+        let (index, hardware) = match place {
+            Place::Simulated(index) => {
+                let options = NodeOptions {
+                    folder,
+                    address,
+                    disk_bytes: self.options.disk_bytes,
+                    faults: self.faults.of_node(&record.name),
+                };
+                (index, Hardware::Simulated(Node::new(options)?))
+            }
+            Place::Vm(index) => {
+                let options = VmOptions {
+                    name: record.name.clone(),
+                    folder,
+                    address,
+                    uuid: record.uuid(),
+                    mac: record.mac(),
+                    disk_bytes: self.options.disk_bytes,
+                };
+                (index, Hardware::Vm(Vm::new(options)?))
+            }
+        };
         let generation = self.generations.of(index, &record.name);
         let config = IloConfig {
             generation,
@@ -192,11 +265,12 @@ impl ServerPlan<'_> {
             faults: self.faults.of_ilo(&record.name),
         };
         Ok(Server {
-            machine: Machine::new(config, Arc::new(node.clone())),
-            address: self.block.node(index),
+            machine: Machine::new(config, hardware.host()),
+            address,
             record: record.clone(),
             generation,
-            node,
+            hardware,
+            callback_url: None,
         })
     }
 }
@@ -225,14 +299,14 @@ fn take_lock(dir: &Path) -> Result<File> {
 }
 
 /// What the site was, extended to so many nodes, and kept from here on.
-fn open_record(dir: &Path, nodes: usize) -> Result<Record> {
+fn open_record(dir: &Path, counts: Counts) -> Result<Record> {
     let path = dir.join("site.json");
     let mut record = match record::read(&path)? {
         Some((record, _)) => record,
-        None => Record::new(nodes)?,
+        None => Record::new(counts)?,
     };
-    record.block.check_nodes(nodes)?;
-    record.add_nodes(nodes)?;
+    record.block.check_nodes(counts)?;
+    record.add_nodes(counts)?;
     let file = record.to_file(&Value::Null).to_string();
     write_private(&path, file.as_bytes())?;
     Ok(record)

@@ -68,8 +68,9 @@ fn node(ground: &Ground, server: &Server) -> Value {
         BootMode::Legacy => "bios",
         _ => "uefi",
     };
-    json!({
+    let mut node = json!({
         "name": server.record.name,
+        "kind": server.hardware.kind(),
         "uuid": server.record.uuid(),
         "ports": [server.record.mac()],
         "driver_info": {
@@ -85,8 +86,13 @@ fn node(ground: &Ground, server: &Server) -> Value {
             "image_checksum": ground.media.image_sha256,
         },
         "address": server.address,
-        "disk": server.node.disk_path(),
-        "console_log": server.node.console_path(),
+        "disk": server.hardware.disk_path(),
+        "console_log": server.hardware.console_path(),
+        "screen": server.hardware.screen_path(),
         "media": folder.join("media"),
-    })
+    });
+    if let (Some(url), Some(driver)) = (&server.callback_url, node.get_mut("driver_info")) {
+        driver["external_callback_url"] = Value::from(url.as_str());
+    }
+    node
 }

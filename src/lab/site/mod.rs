@@ -6,15 +6,16 @@ mod describe;
 mod faults;
 mod full;
 mod generations;
+mod hardware;
 mod network;
 mod record;
 mod state;
 
 use super::ilo::{Generation, Machine};
-use super::node::Node;
 use crate::error::{Error, Result};
 use crate::http::server::ServerHandle;
 use crate::objectstore::Store;
+use hardware::Hardware;
 use record::{NodeRecord, StoreRecord};
 use serde_json::Value;
 use std::fs::{File, TryLockError};
@@ -29,8 +30,10 @@ use tokio::task::JoinSet;
 pub struct SiteOptions {
     /// The lab directory. Disks, credentials and addresses stay in it.
     pub dir: PathBuf,
-    /// How many nodes run: `lab-1` and so on.
+    /// How many simulated nodes run: `lab-1` and so on.
     pub nodes: usize,
+    /// How many virtual machines: `vm-1` and so on. They need QEMU.
+    pub vms: usize,
     /// Size of a new node's disk.
     pub disk_bytes: u64,
     /// How long a power-on self test takes.
@@ -49,6 +52,7 @@ impl SiteOptions {
         Self {
             dir: dir.into(),
             nodes: 1,
+            vms: 0,
             disk_bytes: 4 << 30,
             post_time: Duration::from_secs(2),
             ilos: Vec::new(),
@@ -83,8 +87,10 @@ struct Server {
     record: NodeRecord,
     address: Ipv4Addr,
     generation: Generation,
-    node: Node,
+    hardware: Hardware,
     machine: Arc<Machine>,
+    /// How a virtual machine reaches the deployer.
+    callback_url: Option<String>,
 }
 
 impl Site {
@@ -171,7 +177,7 @@ impl Drop for Site {
 impl Inner {
     fn cut_mains(&self) {
         for server in &self.servers {
-            server.node.cut_mains();
+            server.hardware.cut_mains();
         }
     }
 }

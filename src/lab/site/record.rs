@@ -1,6 +1,6 @@
 //! What a site keeps from one start to the next: its addresses, ports and credentials.
 
-use super::network::Block;
+use super::network::{Block, Counts, Place};
 use crate::error::{Error, Kind, Result};
 use crate::lab::files::read_text;
 use crate::secret::Secret;
@@ -22,6 +22,8 @@ pub(super) struct Record {
     pub(super) api_port: u16,
     pub(super) store: StoreRecord,
     pub(super) nodes: Vec<NodeRecord>,
+    #[serde(default)]
+    pub(super) vms: Vec<NodeRecord>,
 }
 
 /// The object store.
@@ -71,8 +73,8 @@ pub(super) fn read(path: &Path) -> Result<Option<(Record, Value)>> {
 
 impl Record {
     /// A site without nodes, in a block of addresses of its own.
-    pub(super) fn new(nodes: usize) -> Result<Self> {
-        let block = Block::choose(nodes)?;
+    pub(super) fn new(counts: Counts) -> Result<Self> {
+        let block = Block::choose(counts)?;
         let (api, store) = (block.listen(0, "the API")?, block.listen(0, "the store")?);
         Ok(Self {
             version: VERSION,
@@ -86,28 +88,47 @@ impl Record {
                 temp_url_key: random_secret()?,
             },
             nodes: Vec::new(),
+            vms: Vec::new(),
+        })
+    }
+
+    /// The nodes that run, with where they are.
+    pub(super) fn running(&self, counts: Counts) -> impl Iterator<Item = (Place, &NodeRecord)> {
+        counts.places().filter_map(|place| {
+            let record = match place {
+                Place::Simulated(index) => self.nodes.get(index),
+                Place::Vm(index) => self.vms.get(index),
+            };
+            Some((place, record?))
         })
     }
 
     /// Adds nodes until there are so many.
-    pub(super) fn add_nodes(&mut self, count: usize) -> Result<()> {
+    pub(super) fn add_nodes(&mut self, counts: Counts) -> Result<()> {
         // While a port is chosen, the others must not look free.
         let block = self.block;
-        let known = self.nodes.iter().map(|node| node.ilo_port);
+        let nodes = self.nodes.iter().chain(&self.vms);
+        let known = nodes.map(|node| node.ilo_port);
         let known = known.chain([self.api_port, self.store.port]);
         let mut taken: Vec<TcpListener> = known
             .filter_map(|port| TcpListener::bind((block.services(), port)).ok())
             .collect();
-        while self.nodes.len() < count {
-            let listener = block.listen(0, "iLO")?;
-            let ilo_port = port_of(&listener)?;
-            taken.push(listener);
-            self.nodes.push(NodeRecord {
-                name: format!("lab-{}", self.nodes.len() + 1),
-                ilo_port,
-                ilo_username: "Administrator".to_owned(),
-                ilo_password: random_secret()?,
-            });
+        let kinds = [
+            ("lab", &mut self.nodes, counts.simulated),
+            ("vm", &mut self.vms, counts.vms),
+        ];
+        for (prefix, nodes, count) in kinds {
+            while nodes.len() < count {
+                let listener = block.listen(0, "iLO")?;
+                let ilo_port = port_of(&listener)?;
+                taken.push(listener);
+                nodes.push(NodeRecord {
+                    name: format!("{prefix}-{}", nodes.len() + 1),
+                    ilo_port,
+                    ilo_username: "Administrator".to_owned(),
+                    ilo_password: random_secret()?,
+                });
+            }
         }
         Ok(())
     }
@@ -115,6 +136,7 @@ impl Record {
     /// What is written, secrets included; `site` is for other processes to read.
     pub(super) fn to_file(&self, site: &Value) -> Value {
         let nodes: Vec<Value> = self.nodes.iter().map(NodeRecord::to_json).collect();
+        let vms: Vec<Value> = self.vms.iter().map(NodeRecord::to_json).collect();
         let store = &self.store;
         json!({
             "keep": {
@@ -129,6 +151,7 @@ impl Record {
                     "temp_url_key": store.temp_url_key.expose(),
                 },
                 "nodes": nodes,
+                "vms": vms,
             },
             "site": site,
         })

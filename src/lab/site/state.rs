@@ -93,7 +93,7 @@ impl Inner {
 
 impl Server {
     fn snapshot(&self) -> Value {
-        let path = self.node.disk_path();
+        let path = self.hardware.disk_path();
         // What cannot be read is shown as null.
         let disk = std::fs::metadata(&path).ok();
         json!({
@@ -101,13 +101,15 @@ impl Server {
             "uuid": self.record.uuid(),
             "machine": self.machine.snapshot(),
             "events": self.machine.history(),
-            "boots": self.node.boots(),
+            "boots": self.hardware.boots(),
             "disk": {
                 "path": path,
                 "size_bytes": disk.as_ref().map(MetadataExt::size),
                 "allocated_bytes": disk.as_ref().map(|disk| disk.blocks() * 512),
-                "bytes_written": self.node.disk_bytes_written(),
+                "bytes_written": self.hardware.disk_bytes_written(),
             },
+            "console": self.hardware.console_path(),
+            "screen": self.hardware.screen_path(),
         })
     }
 }

@@ -8,12 +8,11 @@ use crate::disk::plan::BootMode;
 use crate::engine::{Class, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::image::iso::{Iso, IsoSpec, Source};
-use crate::image::loader::{DiskLoader, Grub, Isolinux};
+use crate::image::loader::{self, DiskLoader, Grub, Isolinux};
 use crate::imagecache::Fetched;
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::path::Path;
 use std::sync::Arc;
 
 pub(super) const ISO_PLAN: Record = Record {
@@ -207,53 +206,23 @@ fn command_line(kernel_params: &str, root_uuid: Option<&str>) -> Result<String> 
 
 fn loaders(boot: Boot, section: &BootLoadersSection) -> Result<(Option<Isolinux>, Option<Grub>)> {
     Ok(match boot {
-        Boot::Bios => (Some(isolinux(section)?), None),
-        Boot::Uefi => (None, Some(grub(section)?)),
-        Boot::Both => (Some(isolinux(section)?), Some(grub(section)?)),
+        Boot::Bios => (Some(Isolinux::installed(section)?), None),
+        Boot::Uefi => (None, Some(Grub::installed(section)?)),
+        Boot::Both => (
+            Some(Isolinux::installed(section)?),
+            Some(Grub::installed(section)?),
+        ),
     })
 }
 
 /// What starts a partition image from its disk.
 pub(super) fn disk_loader(mode: BootMode, section: &BootLoadersSection) -> Result<DiskLoader> {
     Ok(match mode {
-        BootMode::Bios => DiskLoader::Bios(loader(&section.mbr, "mbr", "syslinux-common")?),
-        BootMode::Uefi => DiskLoader::Uefi(grub(section)?),
+        BootMode::Bios => {
+            DiskLoader::Bios(loader::installed(&section.mbr, "mbr", "syslinux-common")?)
+        }
+        BootMode::Uefi => DiskLoader::Uefi(Grub::installed(section)?),
     })
-}
-
-fn isolinux(loaders: &BootLoadersSection) -> Result<Isolinux> {
-    Ok(Isolinux {
-        bin: loader(&loaders.isolinux, "isolinux", "isolinux")?,
-        ldlinux: Some(loader(&loaders.ldlinux, "ldlinux", "syslinux-common")?),
-    })
-}
-
-fn grub(loaders: &BootLoadersSection) -> Result<Grub> {
-    let package = match loaders.shim {
-        Some(_) => "grub-efi-amd64-signed",
-        None => "grub-efi-amd64-bin",
-    };
-    let shim = loaders.shim.as_ref();
-    Ok(Grub {
-        efi: loader(&loaders.grub, "grub", package)?,
-        shim: shim
-            .map(|path| loader(path, "shim", "shim-signed"))
-            .transpose()?,
-    })
-}
-
-/// A loader's file, which must be there.
-fn loader(path: &Path, key: &str, package: &str) -> Result<Source> {
-    if path.is_file() {
-        return Ok(Source::File(path.to_owned()));
-    }
-    Err(
-        Error::new(Kind::NotFound, format!("the boot loader {key} is missing"))
-            .target(path.display().to_string())
-            .hint(format!(
-                "install Debian's package {package}, or set boot_loaders.{key} in flowrun.toml"
-            )),
-    )
 }
 
 #[cfg(test)]

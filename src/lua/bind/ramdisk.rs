@@ -152,7 +152,8 @@ async fn make_expected(site: &Site, call: &Call) -> Result<Reply> {
     let about = site.node(&node)?;
     let uuid = about.uuid.clone();
     let api = &site.config().api;
-    let api_url = api.public_url.clone().ok_or_else(|| {
+    let own_url = about.driver_info.external_callback_url.as_ref();
+    let api_url = own_url.or(api.public_url.as_ref()).ok_or_else(|| {
         Error::new(Kind::Invalid, "api.public_url is not configured")
             .hint("[api] public_url = \"https://…\" tells ramdisks where to call")
     })?;

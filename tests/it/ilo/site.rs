@@ -10,7 +10,7 @@ use flowrun::error::Error;
 use flowrun::http::Trust;
 use flowrun::http::server::{Identity, ServerHandle, serve_tls};
 use flowrun::ilo::{Ilo, IloOptions};
-use flowrun::lab::host::{BootOutcome, BootRequest, BootSource, Host, Medium};
+use flowrun::lab::host::{BootOutcome, BootRequest, BootSource, Host, Medium, Started};
 use flowrun::lab::ilo::{EventKind, Fault, Generation, IloConfig, Machine};
 use flowrun::secret::Secret;
 use futures_util::FutureExt;
@@ -133,7 +133,8 @@ impl Drop for Up {
 }
 
 impl Host for Recorder {
-    fn boot(&self, request: BootRequest) -> BoxFuture<'static, BootOutcome> {
+    fn boot(&self, request: BootRequest, started: Started) -> BoxFuture<'static, BootOutcome> {
+        started();
         let (boots, outcomes, up) = (self.boots.clone(), self.outcomes.clone(), self.up.clone());
         async move {
             assert!(!up.swap(true, Ordering::SeqCst), "two boots at once");

@@ -1,7 +1,8 @@
 //! Our media, really booted: SeaBIOS and OVMF in qemu start a Debian kernel from the ISO, and a
 //! small ramdisk says on the serial console what it was told.
 
-use super::{run, show, text};
+use super::{run, text};
+use crate::support::{archive, boot_part as part};
 use flowrun::image::iso::{Iso, IsoSpec, Source};
 use flowrun::image::loader::{Grub, Isolinux};
 use flowrun::image::vfat::{VfatSpec, make_vfat};
@@ -53,34 +54,18 @@ echo "@end"
 poweroff -f
 "#;
 
-/// The parts that `tests/run.sh boot` unpacks.
-fn part(name: &str) -> PathBuf {
-    let Some(folder) = std::env::var_os("FLOWRUN_TEST_BOOT") else {
-        panic!("FLOWRUN_TEST_BOOT must name a folder with a kernel and loaders: tests/run.sh boot");
-    };
-    Path::new(&folder).join(name)
-}
-
-/// The `newc` archive that Linux unpacks, by busybox.
+/// The archive of busybox and the modules.
 fn ramdisk(folder: &Path) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let root = folder.join("root");
-    for name in ["bin", "proc", "sys", "dev", "mnt"] {
-        fs::create_dir_all(root.join(name)).unwrap();
-    }
-    fs::copy(part("busybox"), root.join("bin/busybox")).unwrap();
+    let mut files = vec![
+        ("init".to_owned(), INIT.as_bytes().to_vec()),
+        ("bin/busybox".to_owned(), fs::read(part("busybox")).unwrap()),
+        ("order".to_owned(), MODULES.join("\n").into_bytes()),
+    ];
     for module in MODULES.map(|name| format!("{name}.ko")) {
-        fs::copy(part(&module), root.join(&module)).unwrap();
+        let bytes = fs::read(part(&module)).unwrap();
+        files.push((module, bytes));
     }
-    fs::write(root.join("order"), MODULES.join("\n")).unwrap();
-    fs::write(root.join("init"), INIT).unwrap();
-    fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755)).unwrap();
-    let archive = folder.join("ramdisk");
-    let busybox = show(&part("busybox"));
-    let script = "cd \"$1\" && \"$0\" find . | \"$0\" cpio -o -H newc >\"$2\"";
-    let arguments = ["-c", script, &busybox, &show(&root), &show(&archive)];
-    text("dash", "sh", &arguments);
-    archive
+    archive(folder, &files)
 }
 
 /// Boots the ISO with the floppy in a USB drive and returns what the console showed.

@@ -1,0 +1,93 @@
+//! What the ramdisk tells: on every console that the kernel has, and kept to be sent along.
+
+use crate::clock;
+use crate::ramdisk::deploy::Log;
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// How many of the newest lines are kept.
+const KEPT_LINES: usize = 200;
+
+/// The consoles, serial and screen.
+#[derive(Debug)]
+pub(super) struct Consoles {
+    began: Instant,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    devices: Vec<File>,
+    kept: VecDeque<String>,
+}
+
+impl Consoles {
+    /// Opens all that the kernel was told to use; `/dev` and `/sys` have to be mounted.
+    pub(super) fn open() -> Self {
+        let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
+        let mut names: Vec<&str> = active.split_whitespace().collect();
+        if names.is_empty() {
+            names.push("console");
+        }
+        let open = |name: &&str| {
+            OpenOptions::new()
+                .write(true)
+                .open(format!("/dev/{name}"))
+                .ok()
+        };
+        let inner = Inner {
+            devices: names.iter().filter_map(open).collect(),
+            kept: VecDeque::new(),
+        };
+        Self {
+            began: clock::instant(),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// Clears the screens and shows this instead.
+    pub(super) fn screen(&self, text: &str) {
+        let text = format!("\x1b[2J\x1b[H{}\r\n", text.replace('\n', "\r\n"));
+        self.inner().write(&text);
+    }
+
+    /// The newest lines, oldest first.
+    pub(super) fn newest(&self, count: usize) -> Vec<String> {
+        let inner = self.inner();
+        let skipped = inner.kept.len().saturating_sub(count);
+        inner.kept.iter().skip(skipped).cloned().collect()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// A console that does not take it, as one without a line, is no reason to stop.
+    fn write(&mut self, text: &str) {
+        for device in &mut self.devices {
+            drop(device.write_all(text.as_bytes()));
+        }
+    }
+}
+
+impl Log for Consoles {
+    fn line(&self, text: &str) {
+        let elapsed = clock::instant().saturating_duration_since(self.began);
+        let printable: String = text
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let line = format!("[{:8.3}] flowrun: {printable}", elapsed.as_secs_f64());
+        let mut inner = self.inner();
+        inner.write(&format!("{line}\r\n"));
+        if inner.kept.len() == KEPT_LINES {
+            inner.kept.pop_front();
+        }
+        inner.kept.push_back(line);
+    }
+}

@@ -1,0 +1,99 @@
+//! Finds the disk that is to be written.
+
+use super::hints::Hints;
+use super::modules::Modules;
+use super::sysfs::Drive;
+use super::until;
+use crate::clock;
+use crate::error::{Error, Kind, Result};
+use crate::iscsi::target::{BlockDevice, FileDisk};
+use crate::ramdisk::deploy::Log;
+use crate::ramdisk::parameters::Parameters;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long controllers may take to show their disks.
+const DISK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A choice among the disks is made when none came or went for so long: one that depended on
+/// which came up first would be none.
+const QUIET_TIME: Duration = Duration::from_secs(2);
+
+/// What is zeroed at both ends of a disk: partition tables, and the marks of LVM, RAID and file
+/// systems.
+const SIGNATURE_BYTES: u64 = 1 << 20;
+
+/// Waits for the disk, and opens it.
+///
+/// # Errors
+/// `invalid` for hints that cannot be, `not_found` if no disk fits, `io` if it cannot be opened.
+pub(super) async fn find(
+    parameters: &Parameters,
+    modules: &mut Modules,
+    log: &dyn Log,
+) -> Result<Arc<dyn BlockDevice>> {
+    let hints = Hints::parse(parameters.root_device.as_deref().unwrap_or_default())?;
+    let (mut drives, mut changed) = (Vec::new(), clock::instant());
+    let found = until(DISK_DEADLINE, || {
+        modules.settle(log);
+        let now = Drive::all();
+        if now != drives {
+            (drives, changed) = (now, clock::instant());
+        }
+        let is_quiet = clock::instant() - changed >= QUIET_TIME;
+        hints.choose(&drives).ok().filter(|_| is_quiet)
+    });
+    let drive = match found.await {
+        Some(drive) => drive,
+        None => hints.choose(&drives)?,
+    };
+    log.line(&format!(
+        "disk: {} of {} MiB, {} {}, serial {}, {}",
+        drive.name,
+        drive.bytes >> 20,
+        drive.vendor,
+        drive.model,
+        drive.serial,
+        drive.by_path
+    ));
+    let path = drive.device();
+    let disk = FileDisk::open(&path).map_err(|e| Error::io(&path, "open the disk", &e))?;
+    if parameters.wipe_disk_metadata {
+        wipe(&disk).map_err(|e| Error::io(&path, "wipe the signatures", &e))?;
+        log.line("disk: signatures at both ends wiped");
+    }
+    if disk.blocks() == 0 {
+        return Err(Error::new(Kind::Io, "the disk is empty").target(path.display().to_string()));
+    }
+    Ok(Arc::new(disk))
+}
+
+fn wipe(disk: &FileDisk) -> io::Result<()> {
+    let blocks = (SIGNATURE_BYTES / u64::from(disk.block_bytes())).min(disk.blocks());
+    disk.zero(0, blocks)?;
+    disk.zero(disk.blocks() - blocks, blocks)?;
+    disk.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_ends_are_wiped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        for size in [4 << 20, 512 << 10_u64] {
+            drop(std::fs::remove_file(&path));
+            let disk = FileDisk::create(&path, size).unwrap();
+            let length = usize::try_from(size).unwrap();
+            disk.write_at(0, &vec![7; length]).unwrap();
+            wipe(&disk).unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            let kept = bytes.iter().filter(|byte| **byte == 7).count();
+            assert_eq!(kept, length.saturating_sub(2 << 20));
+            assert_eq!((bytes[0], bytes[length - 1]), (0, 0));
+        }
+    }
+}
