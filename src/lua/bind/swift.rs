@@ -400,7 +400,8 @@ fn temp_url(registry: &mut Registry, site: &Arc<Site>) {
         object(spec(
             "temp_url",
             Class::Live,
-            "Signs a URL that reads the object until it expires.",
+            "Signs a URL that reads the object until it expires. One in segments needs the \
+             account's key: a container's opens nothing in `<container>_segments`.",
         ))
         .optional(
             "ttl",
