@@ -138,16 +138,12 @@ fn with_libraries(program: &str) -> Vec<(String, Vec<u8>)> {
 
 /// The ISO of a classic deploy ramdisk.
 pub(super) fn classic_iso(folder: &Path, exporter: Exporter) -> PathBuf {
-    let bound = ("bound".to_owned(), BOUND.as_bytes().to_vec());
-    let (modules, more) = match exporter {
-        Exporter::Lio => (vec![DISK, DEPLOY, LIO], vec![bound]),
-        Exporter::Tgtd => {
-            let programs = ["tgtd", "tgtadm"]
-                .iter()
-                .flat_map(|name| with_libraries(name));
-            (vec![DISK, DEPLOY], programs.chain([bound]).collect())
-        }
+    let (modules, programs) = match exporter {
+        Exporter::Lio => (vec![DISK, DEPLOY, LIO], &["curl"][..]),
+        Exporter::Tgtd => (vec![DISK, DEPLOY], &["curl", "tgtd", "tgtadm"][..]),
     };
+    let mut more = vec![("bound".to_owned(), BOUND.as_bytes().to_vec())];
+    more.extend(programs.iter().flat_map(|name| with_libraries(name)));
     let place = folder.join(format!("{exporter:?}"));
     let ramdisk = busybox_archive(&place, include_str!("classic_init.sh"), &modules, more);
     let iso = folder.join(format!("{exporter:?}.iso"));
