@@ -247,7 +247,7 @@ pub(super) const META_DATA: &str = r#"{"hostname": "vm-1.example", "uuid": "8367
 impl Instance {
     /// Makes it all in this folder.
     pub(super) fn make(folder: &Path) -> Self {
-        let data: Vec<_> = [("small", 700), ("noise", 48 << 20)]
+        let data: Vec<_> = [("small", 700), ("noise", 24 << 20)]
             .map(|(name, length)| (name.to_owned(), crate::image::noise(11, length)))
             .into();
         let place = folder.join("root");
