@@ -75,12 +75,19 @@ async fn upload(what: &str, folder: &Path, port: &str) {
     let mut options = UploadOptions::default();
     let (name, body) = match what {
         "file" => ("file", Body::File(folder.join("file"))),
+        "unchecked" => {
+            options.unchecked = true;
+            ("file", Body::File(folder.join("file")))
+        }
         "segments" => {
             options.segment_bytes = Some(SEGMENT);
             ("file", Body::File(folder.join("file")))
         }
         "ready" => ("iso", Body::File(folder.join("iso"))),
-        "written" => ("iso", Body::Iso(Arc::new(iso(folder)))),
+        "written" | "written-unchecked" => {
+            options.unchecked = what != "written";
+            ("iso", Body::Iso(Arc::new(iso(folder))))
+        }
         "made" => {
             let artifact = store.put(|out| iso(folder).write(out)).unwrap();
             ("iso", Body::File(artifact.path))
@@ -115,6 +122,7 @@ fn compare(place: &Path, rounds: usize) {
 
     let mut all = vec![
         Competitor::new("curl -T", &curl),
+        ours("swift.upload, unchecked", "unchecked"),
         ours("swift.upload", "file"),
         ours("  segments of 128 MiB", "segments"),
     ];
@@ -132,13 +140,14 @@ fn compare(place: &Path, rounds: usize) {
     let title = format!("upload of {MIB} MiB");
     report(&title, &all);
     if swift.is_some() {
-        all.swap(0, 3);
+        all.swap(0, 4);
         report(&title, &all);
     }
 
     let mut all = vec![
         ours("ready file", "ready"),
         ours("written while sent", "written"),
+        ours("  unchecked", "written-unchecked"),
         ours("made, then uploaded", "made"),
     ];
     if let Some(swift) = &swift {

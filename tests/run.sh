@@ -41,7 +41,7 @@ logs=target/test-logs
 
 # What the tests call, and the package that brings it.
 tools=(
-  mcopy:mtools fsck.vfat:dosfstools mkfs.vfat:dosfstools
+  mcopy:mtools fsck.vfat:dosfstools mkfs.vfat:dosfstools mkfs.xfs:xfsprogs
   xorriso:xorriso isoinfo:genisoimage genisoimage:genisoimage
   mke2fs:e2fsprogs e2fsck:e2fsprogs debugfs:e2fsprogs
   qemu-img:qemu-utils qemu-io:qemu-utils qemu-system-x86_64:qemu-system-x86

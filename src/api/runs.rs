@@ -84,9 +84,7 @@ pub(super) async fn show(
     id: Result<Path<String>, PathRejection>,
 ) -> Answer<Json<RunDetail>> {
     let run = find(&api, id).await?;
-    let entries = api.engine.journal().entries(&run.id).await?;
-    let run = RunView::from(&run);
-    Ok(Json(RunDetail { run, entries }))
+    Ok(Json(RunDetail::read(api.engine.journal(), &run).await?))
 }
 
 pub(super) async fn logs(

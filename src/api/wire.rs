@@ -1,9 +1,9 @@
 //! What goes over the wire, for the server and for `flowrun … --server`.
 
 pub use super::failure::ErrorBody;
-use crate::engine::status_of;
-use crate::error::Error;
-use crate::journal::{Entry, RunRecord};
+use crate::engine::{Event, status_of};
+use crate::error::{Error, Result};
+use crate::journal::{Entry, Journal, RunRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -117,6 +117,24 @@ pub struct RunDetail {
     pub run: RunView,
     /// Steps and calls in the order they began.
     pub entries: Vec<Entry>,
+    /// What was found otherwise than recorded when the run went on.
+    pub drift: Vec<Event>,
+}
+
+impl RunDetail {
+    /// All of a run.
+    ///
+    /// # Errors
+    /// Only the journal's.
+    pub async fn read(journal: &Journal, run: &RunRecord) -> Result<Self> {
+        let told = journal.told_of(&run.id, "drift").await?;
+        let read = |text: &String| serde_json::from_str(text).ok();
+        Ok(Self {
+            run: RunView::from(run),
+            entries: journal.entries(&run.id).await?,
+            drift: told.iter().filter_map(read).collect(),
+        })
+    }
 }
 
 /// `GET /v1/runs`.

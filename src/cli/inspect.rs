@@ -7,6 +7,7 @@ use super::site::state_dir;
 use crate::api::wire::{RunDetail, RunView};
 use crate::cli::output::{out, put};
 use crate::clock;
+use crate::engine::What;
 use crate::error::{Error, Result};
 use crate::journal::{Bundle, Entry, EntryState, Journal, LogLine, RunFilter, RunStatus};
 use crate::lua::{bind, docs};
@@ -66,19 +67,22 @@ pub(super) const GOES_ON: &str = RunStatus::Running.as_str();
 pub(super) async fn show(cli: &Cli, prefix: &str) -> Result<Exit> {
     let journal = Journal::open(&state_dir(cli)?)?;
     let run = journal.find_run(prefix).await?;
-    let entries = journal.entries(&run.id).await?;
+    let detail = RunDetail::read(&journal, &run).await?;
     let bundle = match &run.error {
         Some(_) => journal.bundle(&run.bundle).await.ok(),
         None => None,
     };
-    let run = RunView::from(&run);
-    print_run(cli, &RunDetail { run, entries }, bundle.as_ref());
+    print_run(cli, &detail, bundle.as_ref());
     Ok(Exit::Done)
 }
 
 /// `bundle` is for the lines of an error.
 pub(super) fn print_run(cli: &Cli, detail: &RunDetail, bundle: Option<&Bundle>) {
-    let RunDetail { run, entries } = detail;
+    let RunDetail {
+        run,
+        entries,
+        drift,
+    } = detail;
     if cli.json {
         out!("{}", json!(detail));
         return;
@@ -99,6 +103,17 @@ pub(super) fn print_run(cli: &Cli, detail: &RunDetail, bundle: Option<&Bundle>) 
             run.resumes,
             seconds(elapsed(0, run.downtime_ms))
         );
+    }
+    for event in drift {
+        if let What::Drift {
+            what,
+            recorded,
+            found,
+        } = &event.what
+        {
+            let at = time(event.t_ms);
+            out!("drift   {what}: {recorded} by the journal, {found} at {at} UTC");
+        }
     }
     out!();
     for entry in entries.iter().filter(|entry| entry.class != "decision") {

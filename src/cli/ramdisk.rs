@@ -86,7 +86,7 @@ fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result
         .filter(|folder| !folder.as_os_str().is_empty());
     let mut file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .tempfile_in(folder.unwrap_or_else(|| Path::new(".")))
         .map_err(|e| failed(&e))?;
     let mut hash = Sha256::new();
     {

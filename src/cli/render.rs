@@ -82,6 +82,14 @@ pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
                 paint("FAILED", "1;31", colour)
             ))
         }
+        What::Drift {
+            what,
+            recorded,
+            found,
+        } => Some(format!(
+            "{node}: {} {what} is {found}, and was {recorded} when the journal was written",
+            paint("drift", "33", colour)
+        )),
         What::Log { level, text, .. } if level == "info" => Some(format!("{node}: {text}")),
         What::Log { level, text, .. } => {
             Some(format!("{node}: {} {text}", paint(level, "33", colour)))

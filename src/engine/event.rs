@@ -34,6 +34,12 @@ pub enum What {
         source: String,
         resumed: bool,
     },
+    /// What of the node is not as the journal has it, where a run goes on.
+    Drift {
+        what: String,
+        recorded: String,
+        found: String,
+    },
     /// A step begins.
     StepStarted { step: String },
     /// A step ended.
@@ -89,6 +95,7 @@ impl What {
     pub fn name(&self) -> &'static str {
         match self {
             Self::RunStarted { .. } => "run_started",
+            Self::Drift { .. } => "drift",
             Self::StepStarted { .. } => "step_started",
             Self::StepFinished { .. } => "step_finished",
             Self::CallFinished { .. } => "call_finished",
@@ -143,6 +150,11 @@ mod tests {
     fn an_event_is_named_as_it_is_written_and_read_back() {
         let whats = [
             What::StepStarted { step: "s".into() },
+            What::Drift {
+                what: "power".into(),
+                recorded: "on".into(),
+                found: "off".into(),
+            },
             What::StepFinished {
                 step: "s".into(),
                 ok: true,

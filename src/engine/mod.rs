@@ -339,10 +339,16 @@ impl Engine {
             resumed,
         });
         let heart = tokio_util::task::AbortOnDropHandle::new(self.heart(&run));
+        let work = async {
+            if resumed {
+                compare(&run).await;
+            }
+            self.runtime.run(script, run.clone()).await
+        };
         let outcome = tokio::select! {
             biased;
             () = run.stop.cancelled() => None,
-            outcome = self.runtime.run(script, run.clone()) => Some(outcome),
+            outcome = work => Some(outcome),
         };
         if resumed && outcome.is_some() {
             close_left(&run).await;
@@ -442,6 +448,21 @@ async fn close_handles(run: &Run) {
         }
     });
     futures_util::future::join_all(closing).await;
+}
+
+/// How long a run that goes on looks at its node first.
+const COMPARE: Duration = Duration::from_secs(30);
+
+/// Before the run goes on: its first call may change what is compared.
+async fn compare(run: &Arc<Run>) {
+    let compared = run.primitives.compare(run.clone());
+    if tokio::time::timeout(COMPARE, compared).await.is_err() {
+        run.log(
+            "warn",
+            "",
+            "the node did not tell in time how it is; it is not compared",
+        );
+    }
 }
 
 /// Sessions of owners that died end with the run, even if it did not need what they were for.

@@ -52,6 +52,10 @@ impl Class {
 pub trait Primitives: Send + Sync + std::fmt::Debug {
     /// The primitive of this name (`ilo.set_power`).
     fn find(&self, name: &str) -> Option<Arc<dyn Primitive>>;
+    /// Tells what of the node differs from what the journal of a run that goes on says of it.
+    fn compare(&self, _run: Arc<Run>) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
     /// Closes what earlier owners of this run left open, which no call came to since.
     fn close_left(&self, _run: Arc<Run>) -> BoxFuture<'static, ()> {
         Box::pin(async {})

@@ -517,6 +517,33 @@ impl Run {
         });
     }
 
+    /// What earlier owners recorded, in the order it began.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<Entry> {
+        let replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries: Vec<_> = replay.values().cloned().collect();
+        drop(replay);
+        entries.sort_by_key(|entry| entry.seq);
+        entries
+    }
+
+    /// Tells that the node is not as the journal has it.
+    pub fn drift(&self, what: &str, recorded: &str, found: &str) {
+        tracing::warn!(
+            run = self.id,
+            node = self.node,
+            what,
+            recorded,
+            found,
+            "drift"
+        );
+        self.tell(What::Drift {
+            what: what.to_owned(),
+            recorded: recorded.to_owned(),
+            found: found.to_owned(),
+        });
+    }
+
     /// Tells listeners, and the journal what a late one must not miss.
     pub(super) fn tell(&self, what: What) {
         let event = self.event(what);

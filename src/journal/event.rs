@@ -38,18 +38,23 @@ impl Journal {
     /// # Errors
     /// Only the database's.
     pub async fn logs(&self, id: &str) -> Result<Vec<LogLine>> {
-        let run = id.to_owned();
-        let lines: Vec<String> = self
-            .exec(move |db| {
-                db.prepare_cached(
-                    "SELECT body FROM event WHERE run = ? AND name = 'log' ORDER BY seq",
-                )?
-                .query_map([run], |row| row.get(0))?
-                .collect()
-            })
-            .await?;
+        let lines = self.told_of(id, "log").await?;
         let read = |line: &String| serde_json::from_str(line).ok();
         Ok(lines.iter().filter_map(read).collect())
+    }
+
+    /// The JSON texts of a run's events of this name.
+    ///
+    /// # Errors
+    /// Only the database's.
+    pub async fn told_of(&self, id: &str, name: &'static str) -> Result<Vec<String>> {
+        let run = id.to_owned();
+        self.exec(move |db| {
+            db.prepare_cached("SELECT body FROM event WHERE run = ? AND name = ? ORDER BY seq")?
+                .query_map([run.as_str(), name], |row| row.get(0))?
+                .collect()
+        })
+        .await
     }
 }
 

@@ -35,6 +35,7 @@ impl Host {
     pub(super) fn table(&self, lua: &Lua) -> mlua::Result<Table> {
         let host = lua.create_table()?;
         add_basics(lua, &host)?;
+        self.add_registry(lua, &host)?;
         add_text(lua, &host)?;
         self.add_modules(lua, &host)?;
         self.add_scopes(lua, &host)?;
@@ -84,6 +85,36 @@ impl Host {
             .filter_map(|path| path.rsplit('/').next()?.strip_suffix(".lua"))
             .collect();
         (None, crate::suggest::near(name, &names).map(str::to_owned))
+    }
+
+    /// What can be called, for what the prelude makes of it.
+    fn add_registry(&self, lua: &Lua, host: &Table) -> mlua::Result<()> {
+        let modules = lua.create_sequence_from(self.registry.modules())?;
+        host.raw_set("modules", modules)?;
+        let this = self.registry.clone();
+        let formats = move |_: &Lua, (module, name): (String, LuaValue)| {
+            let name = name.to_string()?;
+            let spec = this.get(&format!("{module}.{name}"));
+            Ok(spec.ok().map(|spec| spec.formats))
+        };
+        host.raw_set("formats", lua.create_function(formats)?)?;
+        let this = self.registry.clone();
+        let primitives = move |lua: &Lua, ()| {
+            let all = lua.create_table()?;
+            for spec in this.iter() {
+                let module: Table = match all.raw_get(spec.module)? {
+                    Some(module) => module,
+                    None => {
+                        let module = lua.create_table()?;
+                        all.raw_set(spec.module, &module)?;
+                        module
+                    }
+                };
+                module.raw_set(spec.name, spec.formats)?;
+            }
+            Ok(all)
+        };
+        host.raw_set("primitives", lua.create_function(primitives)?)
     }
 
     fn add_scopes(&self, lua: &Lua, host: &Table) -> mlua::Result<()> {
@@ -312,7 +343,11 @@ fn add_basics(lua: &Lua, host: &Table) -> mlua::Result<()> {
     };
     host.raw_set("today", lua.create_function(today)?)?;
     let syntax = |lua: &Lua, why: String| failure::to_table(lua, &failure::syntax(&why));
-    host.raw_set("syntax", lua.create_function(syntax)?)
+    host.raw_set("syntax", lua.create_function(syntax)?)?;
+    let is_test = |_: &Lua, path: String| Ok(crate::engine::is_test(&path));
+    host.raw_set("is_test", lua.create_function(is_test)?)?;
+    let part = |lua: &Lua, name: String| super::vm::part(lua, &name);
+    host.raw_set("part", lua.create_function(part)?)
 }
 
 /// The Lua frames of the caller, innermost first, as `path:line`. The prelude's own are left out.

@@ -2,7 +2,7 @@
 //!
 //! A flow runs in a VM of its own, whose environment holds nothing of the outside but
 //! primitives. [`spec`] is the registry they are declared in, [`bind`] declares them, one thin
-//! file a module; `prelude.lua` holds what surrounds a flow (steps, clean-ups, branches).
+//! file a module; `prelude/` holds what surrounds a flow (steps, clean-ups, branches).
 
 pub mod bind;
 pub mod check;
@@ -161,6 +161,8 @@ impl LuaRuntime {
         }
         load_quirks(&vm, bundle, entry)?;
         let info = describe(&def)?;
+        // What only loading needed is used again by the next VM.
+        vm.lua.gc_collect().map_err(|e| internal(&e))?;
         Ok((vm, info, def))
     }
 

@@ -1,16 +1,19 @@
-//! The registry of primitives: each is declared once, with its types, class and documentation.
+//! Declarations of primitives: each is declared once, with its types, class and documentation.
 //!
 //! The declaration checks arguments (from Lua and from `flowrun call` alike) and is what help,
 //! manual and editor types are printed from.
 
-use crate::engine::{Call, Class, LiveRef, Primitive, Primitives, Probe, Reply, Run};
+use crate::engine::{Call, Class, LiveRef, Primitive, Probe, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::suggest::near;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+
+pub use registry::Registry;
+
+mod registry;
 
 /// The type of an argument or result.
 #[derive(Debug, Clone, PartialEq)]
@@ -641,71 +644,6 @@ fn show(value: &Value) -> String {
         Value::Object(_) => "a table".into(),
         Value::String(text) if text.chars().count() > 40 => "a long text".into(),
         other => other.to_string(),
-    }
-}
-
-/// All primitives by full name.
-#[derive(Default)]
-pub struct Registry {
-    functions: BTreeMap<String, Arc<FnSpec>>,
-    close_left: Option<CloseLeft>,
-}
-
-type CloseLeft = Box<dyn Fn(Arc<Run>) -> BoxFuture<'static, ()> + Send + Sync>;
-
-impl fmt::Debug for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.functions.keys()).finish()
-    }
-}
-
-impl Registry {
-    /// Adds a primitive.
-    pub fn add(&mut self, spec: FnSpec) {
-        self.functions.insert(spec.full_name(), Arc::new(spec));
-    }
-
-    /// Says how to close what earlier owners of a run left open.
-    pub fn on_left(
-        &mut self,
-        close: impl Fn(Arc<Run>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
-    ) {
-        self.close_left = Some(Box::new(close));
-    }
-
-    /// The primitive of this name.
-    ///
-    /// # Errors
-    /// `invalid` with the near miss.
-    pub fn get(&self, name: &str) -> Result<&Arc<FnSpec>> {
-        self.functions.get(name).ok_or_else(|| {
-            let names: Vec<_> = self.functions.keys().map(String::as_str).collect();
-            let error = Error::new(Kind::Invalid, format!("there is no primitive {name}"));
-            match near(name, &names) {
-                Some(near) => error.hint(format!("did you mean {near}?")),
-                None => error.hint("`flowrun help` lists them"),
-            }
-        })
-    }
-
-    /// All of them, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<FnSpec>> {
-        self.functions.values()
-    }
-}
-
-impl Primitives for Registry {
-    fn find(&self, name: &str) -> Option<Arc<dyn Primitive>> {
-        self.functions
-            .get(name)
-            .map(|spec| spec.clone() as Arc<dyn Primitive>)
-    }
-
-    fn close_left(&self, run: Arc<Run>) -> BoxFuture<'static, ()> {
-        match &self.close_left {
-            Some(close) => close(run),
-            None => Box::pin(async {}),
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use mlua::{
     Function, HookTriggers, IntoLuaMulti, Lua, LuaOptions, MultiValue, StdLib, Table, VmState,
 };
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
@@ -40,15 +41,7 @@ impl Vm {
             HookTriggers::new().every_nth_instruction(SLICE),
             slice_ends(host.run.clone(), turns.clone()),
         )?;
-        let [prelude, quirk, test] = compiled()?.each_ref().map(|chunk| {
-            let chunk = lua.load(chunk.as_slice()).set_mode(ChunkMode::Binary);
-            chunk.into_function()
-        });
-        let (quirk, test) = (quirk?, test?);
-        let prelude: Table =
-            prelude?.call((host.table(&lua)?, surface(&lua, host)?, quirk, test))?;
-        // What only loading needed is used again by the next VM.
-        lua.gc_collect()?;
+        let prelude: Table = part(&lua, "init")?.call(host.table(&lua)?)?;
         Ok(Self {
             lua,
             prelude,
@@ -76,22 +69,39 @@ impl Vm {
     }
 }
 
-/// The Lua around flows, compiled once: a VM a run is not the place to parse it, nor to keep its
-/// lines and the names of its locals.
-fn compiled() -> mlua::Result<&'static [Vec<u8>; 3]> {
-    static COMPILED: OnceLock<[Vec<u8>; 3]> = OnceLock::new();
-    if let Some(chunks) = COMPILED.get() {
-        return Ok(chunks);
-    }
-    let lua = Lua::new();
-    let compile =
-        |text: &str| -> mlua::Result<Vec<u8>> { Ok(lua.load(text).into_function()?.dump(true)) };
-    let chunks = [
-        compile(include_str!("prelude.lua"))?,
-        compile(include_str!("quirk.lua"))?,
-        compile(include_str!("test.lua"))?,
-    ];
-    Ok(COMPILED.get_or_init(|| chunks))
+/// The files of `prelude/`, by their names.
+const PARTS: [(&str, &str); 8] = [
+    ("init", include_str!("prelude/init.lua")),
+    ("errors", include_str!("prelude/errors.lua")),
+    ("tables", include_str!("prelude/tables.lua")),
+    ("text", include_str!("prelude/text.lua")),
+    ("scopes", include_str!("prelude/scopes.lua")),
+    ("control", include_str!("prelude/control.lua")),
+    ("quirk", include_str!("prelude/quirk.lua")),
+    ("test", include_str!("prelude/test.lua")),
+];
+
+/// A part of the Lua around flows, compiled once: a VM a run is not the place to parse it, nor to
+/// keep its lines and the names of its locals.
+pub(super) fn part(lua: &Lua, name: &str) -> mlua::Result<Function> {
+    static COMPILED: OnceLock<HashMap<&str, Vec<u8>>> = OnceLock::new();
+    let compiled = match COMPILED.get() {
+        Some(compiled) => compiled,
+        None => {
+            let compile =
+                |(name, text)| Ok((name, Lua::new().load(text).into_function()?.dump(true)));
+            let parts = PARTS
+                .into_iter()
+                .map(compile)
+                .collect::<mlua::Result<_>>()?;
+            COMPILED.get_or_init(|| parts)
+        }
+    };
+    let chunk = compiled
+        .get(name)
+        .ok_or_else(|| mlua::Error::runtime("no such part"))?;
+    let chunk = lua.load(chunk.as_slice()).set_mode(ChunkMode::Binary);
+    chunk.into_function()
 }
 
 /// The hook gives the thread back after every slice. Where Lua cannot yield (a metamethod called
@@ -112,23 +122,6 @@ fn slice_ends(
         }
         Ok(VmState::Yield)
     }
-}
-
-/// Module → function → whether it formats: what the prelude makes callable.
-fn surface(lua: &Lua, host: &Host) -> mlua::Result<Table> {
-    let surface = lua.create_table()?;
-    for spec in host.registry.iter() {
-        let module: Table = match surface.raw_get(spec.module)? {
-            Some(module) => module,
-            None => {
-                let module = lua.create_table()?;
-                surface.raw_set(spec.module, &module)?;
-                module
-            }
-        };
-        module.raw_set(spec.name, spec.formats)?;
-    }
-    Ok(surface)
 }
 
 /// An error that reached Rust, which those of flows do not.

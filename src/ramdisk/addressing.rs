@@ -39,7 +39,7 @@ impl Addressing {
     ///
     /// # Errors
     /// `invalid` for a value that cannot be.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &str) -> Result<Self> {
         let address = value(text, "ip_address", |value| {
             let (address, prefix) = value.split_once('/')?;
             let address: IpAddr = address.parse().ok()?;

@@ -14,3 +14,5 @@ mod fat;
 pub mod floppy;
 pub mod machine;
 pub mod parameters;
+
+pub use addressing::Addressing;

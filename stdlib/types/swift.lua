@@ -55,7 +55,7 @@ function swift.list(container, o) end
 ---@param o { user?: string, tenant?: string, key?: string|Secret, auth_url?: string, name: string, metadata: table<string, string> }
 function swift.set_metadata(container, o) end
 
----Signs a URL that reads the object until it expires.
+---Signs a URL that reads the object until it expires. One in segments needs the account's key: a container's opens nothing in `<container>_segments`.
 ---    local url = swift.temp_url("c", { name = "floppy", ttl = "15m" })
 ---@param container string the container
 ---@param o { user?: string, tenant?: string, key?: string|Secret, auth_url?: string, name: string, ttl?: string|number, filename?: string }
@@ -65,6 +65,6 @@ function swift.temp_url(container, o) end
 ---Uploads a file, text or boot ISO; the store confirms its MD5.
 ---    swift.upload("c", { name = "floppy", file = vfat.path, delete_after = "10m" })
 ---@param container string the container
----@param o { user?: string, tenant?: string, key?: string|Secret, auth_url?: string, name: string, file?: string, text?: string|Secret, iso?: IsoPlan, delete_after?: string|number, metadata?: table<string, string>, content_type?: string, create_container?: boolean, read_acl?: string, segment_size?: string|number }
+---@param o { user?: string, tenant?: string, key?: string|Secret, auth_url?: string, name: string, file?: string, text?: string|Secret, iso?: IsoPlan, delete_after?: string|number, metadata?: table<string, string>, content_type?: string, create_container?: boolean, read_acl?: string, segment_size?: string|number, checked?: boolean }
 ---@return Uploaded # what the store has now
 function swift.upload(container, o) end

@@ -150,6 +150,55 @@ fn a_follower_loses_nothing_when_the_server_is_killed() {
     );
     let starts = kept.iter().filter(|event| event["event"] == "run_started");
     assert_eq!(starts.filter(|event| event["resumed"] == true).count(), 3);
+    assert!(kept.iter().all(|event| event["event"] != "drift"));
+}
+
+#[tokio::test]
+async fn what_changed_while_nobody_owned_a_run_is_told() {
+    let lab = LabUp::start(1, &[]);
+    let mut daemon = Daemon::over(&lab);
+    let run = daemon.start(STOCK).await;
+    daemon
+        .until_entry(&run, "wait for ramdisk/ramdisk.wait")
+        .await;
+    daemon.kill();
+    // From a machine that knows nothing of the run.
+    let config = std::fs::read_to_string(lab.path("daemon/flowrun.toml")).unwrap();
+    let state = lab.path("state").display().to_string();
+    let elsewhere = lab.path("elsewhere.toml");
+    let moved = config.replace(&state, &format!("{state}-elsewhere"));
+    std::fs::write(&elsewhere, moved).unwrap();
+    for (primitive, arguments) in [
+        ("ilo.set_power", r#"{"state":"force_off"}"#),
+        ("ilo.eject_vmedia", r#"{"device":"floppy"}"#),
+    ] {
+        let mut call = flowrun(&["call", primitive, arguments, "--node", "lab-1"]);
+        told(
+            &call.arg("--config").arg(&elsewhere).output().unwrap(),
+            0,
+            &[],
+        );
+    }
+    daemon.start_again();
+    let shown = daemon.until_drift(&run, 2).await;
+    let drift = shown["drift"].as_array().unwrap().iter();
+    let drift: Vec<_> = drift
+        .map(|event| [&event["what"], &event["recorded"], &event["found"]])
+        .collect();
+    let wanted = [["floppy", "inserted", "empty"], ["power", "on", "off"]];
+    assert_eq!(drift, wanted);
+    told(
+        &daemon.asked(&["show", &run]),
+        0,
+        &[
+            "drift   floppy: inserted by the journal, empty at ",
+            "drift   power: on by the journal, off at ",
+        ],
+    );
+    // A ramdisk that had called already is missed at once; one that had not is waited for.
+    daemon.asked(&["cancel", &run]);
+    daemon.until_ended(&run).await;
+    lab.nothing_is_left();
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn whole_disk(registry: &mut Registry, feeds: Feeds) {
         .default(
             "fit_gpt",
             Ty::Boolean,
-            false,
+            true,
             "moves the second copy of a GPT to the disk's end; a config drive needs it",
         )
         .error(

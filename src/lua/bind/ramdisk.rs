@@ -7,6 +7,7 @@ use crate::config::Node;
 use crate::engine::{Call, Class, LiveRef, LiveValue, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
+use crate::ramdisk::Addressing;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -14,11 +15,23 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
+use uuid::Uuid;
 
 /// Name under which the listener keeps the callback for its run.
 pub const CALLBACK: &str = "pass_deploy_info";
 /// Ironic's `disk_devices`: the first of these that there is.
 const DISK_DEVICES: &str = "cciss/c0d0,sda,hda,vda";
+/// What `properties.deploy_network` may have, and the floppy's parameters of the same names.
+const NETWORK_PARAMETERS: [&str; 8] = [
+    "ip_address",
+    "gateway",
+    "nameservers",
+    "vlan",
+    "bond",
+    "bond_mode",
+    "mtu",
+    "deploy_address",
+];
 /// Where the ramdisk waits for the end.
 const DONE_PORT: u16 = 10000;
 
@@ -180,7 +193,8 @@ async fn make_expected(site: &Site, call: &Call) -> Result<Reply> {
     if let (Some(path), Some(files)) = (&api.ca_file, files.as_object_mut()) {
         files.insert("ca.pem".into(), Value::from(read_text(path)?));
     }
-    let classic = classic_parameters(about)?;
+    let mut more = classic_parameters(about)?;
+    more.extend(own_parameters(about, &call.run.id)?);
     reply.value = json!({
         "parameters": {
             "deployment_id": uuid,
@@ -203,7 +217,7 @@ async fn make_expected(site: &Site, call: &Call) -> Result<Reply> {
         .get_mut("parameters")
         .and_then(Value::as_object_mut)
     {
-        parameters.extend(classic);
+        parameters.extend(more);
     }
     Ok(reply)
 }
@@ -237,6 +251,59 @@ fn classic_parameters(node: &Node) -> Result<Map<String, Value>> {
         }
     };
     Ok(parameters)
+}
+
+/// What only our ramdisk looks for.
+fn own_parameters(node: &Node, run: &str) -> Result<Map<String, Value>> {
+    let mut parameters = Map::new();
+    // The same whenever the run is replayed.
+    let began = Uuid::parse_str(run).ok().and_then(|id| id.get_timestamp());
+    if let Some(began) = began {
+        parameters.insert("time".into(), began.to_unix().0.to_string().into());
+    }
+    if node.properties.get("wipe_disk_metadata") == Some(&Value::Bool(true)) {
+        parameters.insert("wipe_disk_metadata".into(), "true".into());
+    }
+    let hint = "deploy_network = { ip_address = \"192.0.2.10/24\", gateway = \"192.0.2.1\" }";
+    let wrong = |message: String| Err(Error::new(Kind::Invalid, message).hint(hint));
+    let network = match node.properties.get("deploy_network") {
+        None => return Ok(parameters),
+        Some(Value::Object(network)) => network,
+        Some(other) => return wrong(format!("properties.deploy_network is {other}, not a table")),
+    };
+    for (name, value) in network {
+        if !NETWORK_PARAMETERS.contains(&name.as_str()) {
+            let known = NETWORK_PARAMETERS.join(", ");
+            return wrong(format!(
+                "properties.deploy_network has {name}; there are {known}"
+            ));
+        }
+        let words: Option<Vec<String>> = match value {
+            Value::Array(items) => items.iter().map(plain).collect(),
+            one => plain(one).map(|word| vec![word]),
+        };
+        let Some(words) = words else {
+            return wrong(format!("properties.deploy_network.{name} is {value}"));
+        };
+        parameters.insert(name.clone(), words.join(",").into());
+    }
+    let text: Vec<String> = parameters
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", value.as_str()?)))
+        .collect();
+    Addressing::parse(&text.join("\n"))
+        .map_err(|e| e.target("properties.deploy_network").hint(hint))?;
+    Ok(parameters)
+}
+
+/// A word without blanks.
+fn plain(value: &Value) -> Option<String> {
+    let word = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    (!word.is_empty() && !word.contains(char::is_whitespace)).then_some(word)
 }
 
 #[derive(Deserialize)]
@@ -363,4 +430,53 @@ async fn say_done(address: &str) -> std::io::Result<()> {
     let mut stream = tokio::net::TcpStream::connect((address, DONE_PORT)).await?;
     stream.write_all(b"done").await?;
     stream.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(properties: Value) -> Result<String> {
+        let node = json!({
+            "uuid": "1be26c0b-03f2-4d2e-ae87-c02d7f33c781",
+            "properties": properties,
+        });
+        let node: Node = serde_json::from_value(node).unwrap();
+        let run = "0193a2b4c5d67e8f9a0b1c2d3e4f5a6b";
+        own_parameters(&node, run).map(|found| Value::Object(found).to_string())
+    }
+
+    #[test]
+    fn the_network_goes_to_the_ramdisk_as_it_stands() {
+        let plain = parameters(json!({})).unwrap();
+        assert_eq!(plain, r#"{"time":"1733601576"}"#);
+        let network = json!({
+            "ip_address": "192.0.2.10/24", "gateway": "192.0.2.1", "vlan": 100,
+            "nameservers": ["192.0.2.53", "192.0.2.54"],
+        });
+        let all = json!({ "deploy_network": network, "wipe_disk_metadata": true });
+        let text = parameters(all).unwrap();
+        assert!(
+            text.contains(r#""nameservers":"192.0.2.53,192.0.2.54""#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#""vlan":"100","wipe_disk_metadata":"true""#),
+            "{text}"
+        );
+        for (wrong, expected) in [
+            (json!("dhcp"), "not a table"),
+            (
+                json!({ "address": "x" }),
+                "has address; there are ip_address",
+            ),
+            (json!({ "ip_address": "a b" }), "ip_address is"),
+            (json!({ "ip_address": "192.0.2.10" }), "ip_address is"),
+            (json!({ "vlan": {} }), "vlan is"),
+        ] {
+            let error = parameters(json!({ "deploy_network": wrong })).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid);
+            assert!(error.message().contains(expected), "{error}");
+        }
+    }
 }

@@ -89,6 +89,7 @@ struct Upload {
     create_container: bool,
     read_acl: Option<String>,
     segment_size: Option<u64>,
+    checked: bool,
     #[serde(flatten)]
     by: Credentials,
 }
@@ -139,6 +140,12 @@ fn upload(registry: &mut Registry, site: &Arc<Site>) {
             Ty::Size,
             "sends a larger file as segments, several at once; default: only over the store's limit",
         )
+        .default(
+            "checked",
+            Ty::Boolean,
+            true,
+            "compares the MD5 of what was sent with the store's ETag; false where speed counts more",
+        )
         .returns(Ty::Record(&UPLOADED), "what the store has now")
         .error(
             Kind::Corrupt,
@@ -176,6 +183,7 @@ async fn do_upload(site: &Site, call: &Call) -> Result<Reply> {
         create_container: args.create_container,
         read_acl: args.read_acl,
         segment_bytes: args.segment_size,
+        unchecked: !args.checked,
     };
     let done = site
         .swift_as(call, args.by)
@@ -392,7 +400,8 @@ fn temp_url(registry: &mut Registry, site: &Arc<Site>) {
         object(spec(
             "temp_url",
             Class::Live,
-            "Signs a URL that reads the object until it expires.",
+            "Signs a URL that reads the object until it expires. One in segments needs the \
+             account's key: a container's opens nothing in `<container>_segments`.",
         ))
         .optional(
             "ttl",

@@ -47,12 +47,17 @@ impl Names {
         let vm = Vm::new(&host)?;
         let built = || {
             let environment: Table = vm.prelude.raw_get("environment")?;
-            let mut globals = BTreeMap::new();
+            let mut globals: BTreeMap<String, Option<BTreeSet<String>>> = BTreeMap::new();
             environment.for_each(|name: String, value: LuaValue| {
                 let fields = value.as_table().map(keys).transpose()?;
                 globals.insert(name, fields);
                 Ok(())
             })?;
+            for spec in registry.iter().filter(|spec| !spec.module.is_empty()) {
+                let fields = globals.entry(spec.module.to_owned()).or_default();
+                let fields = fields.get_or_insert_default();
+                fields.insert(spec.name.to_owned());
+            }
             let mut controls = BTreeMap::new();
             let declared: Table = vm.prelude.raw_get("controls")?;
             declared.for_each(|name: String, control: Table| {

@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+mod body;
 mod download;
 mod info;
 mod listing;
@@ -23,7 +24,6 @@ mod segments;
 mod session;
 mod signing;
 mod upload;
-mod written;
 
 pub use download::Downloaded;
 pub use listing::{Entry, ListOptions};

@@ -5,8 +5,9 @@
 //! seen of the object before the manifest is there; then the segments that it replaced go. What
 //! an upload leaves behind that was killed, a later one of the same object removes.
 
+use super::body::{Span, Streamed};
 use super::info::Info;
-use super::upload::{Span, Uploaded};
+use super::upload::Uploaded;
 use super::{Doing, ListOptions, ObjectPath, SERVICE, Swift, UploadOptions};
 use crate::error::{Error, Kind, Result};
 use crate::openstack::answer::{self, refused};
@@ -36,6 +37,7 @@ pub(super) struct Plan {
     container: String,
     segments: Vec<(ObjectPath, Span)>,
     delete_after: Option<u64>,
+    unchecked: bool,
 }
 
 impl Plan {
@@ -92,6 +94,7 @@ impl Plan {
             delete_after: options
                 .delete_after
                 .map(|life| life.as_secs().saturating_add(24 * 60 * 60)),
+            unchecked: options.unchecked,
         }))
     }
 }
@@ -145,7 +148,11 @@ impl Swift {
         let puts: Vec<_> = plan
             .segments
             .iter()
-            .map(|(at, part)| self.put_span(at, headers.clone(), part))
+            .map(async |(at, part)| {
+                let part = Streamed::Part(part.clone());
+                self.put_streamed(at, headers.clone(), &part, plan.unchecked)
+                    .await
+            })
             .collect();
         let puts = stream::iter(puts).buffered(AT_ONCE);
         puts.map_ok(|uploaded| uploaded.etag).try_collect().await

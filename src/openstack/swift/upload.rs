@@ -1,32 +1,20 @@
 //! Uploads: bytes, a file or a medium, streamed, with the MD5 compared at the end.
 
+use super::body::{Progress, Span, Streamed};
 use super::metadata::{self, Metadata};
 use super::segments::{Plan, new_upload};
-use super::written::stream_iso;
 use super::{Doing, ObjectPath, SERVICE, Swift};
-use crate::buffer::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::http;
 use crate::image::iso::Iso;
 use crate::openstack::answer::{DAMAGED, refused};
 use bytes::Bytes;
-use futures_util::{Stream, stream};
 use md5::{Digest, Md5};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use reqwest::{Response, StatusCode};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// Bytes of a file read, hashed and sent together; two or three such chunks are in memory.
-pub(super) const CHUNK: u64 = CHUNK_BYTES as u64;
-const CHUNK_BYTES: usize = 1 << 20;
-
-/// What is kept is what the segments of one object take.
-static BUFFERS: Pool = Pool::new(CHUNK_BYTES, 12);
 
 /// What is uploaded.
 #[derive(Debug, Clone)]
@@ -55,13 +43,16 @@ pub struct UploadOptions {
     /// Uploads a file longer than this as segments of this size, several at once. Absent: only
     /// files over the server's limit.
     pub segment_bytes: Option<u64>,
+    /// Does not compute the MD5 of a file or medium, which takes longer than sending it; what the
+    /// server says that it got is believed.
+    pub unchecked: bool,
 }
 
 /// What the server has now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uploaded {
-    /// MD5 in hex, computed here and confirmed by the server: of the bytes, or of the segments'
-    /// MD5s one after the other.
+    /// MD5 in hex, computed here and confirmed by the server unless the upload was unchecked: of
+    /// the bytes, or of the segments' MD5s one after the other.
     pub etag: String,
     /// How many bytes.
     pub bytes: u64,
@@ -92,25 +83,30 @@ impl Swift {
                 .await?;
         }
         let replaced = self.segments_of(doing, &path).await?;
+        let unchecked = options.unchecked;
         let uploaded = match body {
             Body::Bytes(bytes) => {
                 let put = self.put_bytes(&path, headers, bytes).await?;
-                self.confirmed(&path, put).await?
+                self.confirmed(&path, put, false).await?
             }
             Body::File(file) => {
                 let span = Span::whole(&file).await.map_err(|e| doing.name(e))?;
                 let info = self.info(doing).await?;
                 let plan = Plan::new(&path, &span, &options, info, &new_upload()?);
                 match plan.map_err(|e| doing.name(e))? {
-                    None => self.put_span(&path, headers, &span).await?,
+                    None => {
+                        let part = Streamed::Part(span);
+                        self.put_streamed(&path, headers, &part, unchecked).await?
+                    }
                     Some(plan) => self.put_segments(&path, headers, &span, plan).await?,
                 }
             }
             Body::Iso(iso) => {
                 let most = self.info(doing).await?.max_file_size;
                 fits(&iso, most).map_err(|e| doing.name(e))?;
-                let put = self.put_stream(&path, headers, &Streamed::Iso(iso)).await?;
-                self.confirmed(&path, put).await?
+                let medium = Streamed::Iso(iso);
+                self.put_streamed(&path, headers, &medium, unchecked)
+                    .await?
             }
         };
         if replaced.is_empty() && uploaded.segments.is_empty() {
@@ -126,16 +122,16 @@ impl Swift {
         Ok(uploaded)
     }
 
-    /// Uploads a part of a file as an object.
-    pub(super) async fn put_span(
+    /// Uploads a part of a file or a medium as an object.
+    pub(super) async fn put_streamed(
         &self,
         path: &ObjectPath,
         headers: HeaderMap,
-        span: &Span,
+        source: &Streamed,
+        unchecked: bool,
     ) -> Result<Uploaded> {
-        let part = Streamed::Part(span.clone());
-        let put = self.put_stream(path, headers, &part).await?;
-        self.confirmed(path, put).await
+        let put = self.put_stream(path, headers, source, unchecked).await?;
+        self.confirmed(path, put, unchecked).await
     }
 
     /// What was sent, if the server says that it has that.
@@ -143,6 +139,7 @@ impl Swift {
         &self,
         path: &ObjectPath,
         (response, sent): (Response, Uploaded),
+        unchecked: bool,
     ) -> Result<Uploaded> {
         let doing = path.doing("swift.upload");
         if response.status() == StatusCode::NOT_FOUND {
@@ -154,8 +151,11 @@ impl Swift {
             return Err(doing.name(refused(SERVICE, response).await));
         }
         let stored = metadata::etag(response.headers());
-        if response.status().is_success() && stored == sent.etag {
-            return Ok(sent);
+        if response.status().is_success() && (unchecked || stored == sent.etag) {
+            return Ok(Uploaded {
+                etag: stored,
+                ..sent
+            });
         }
         Err(self.give_up(path, doing, &response, &sent, &stored).await)
     }
@@ -226,6 +226,7 @@ impl Swift {
         path: &ObjectPath,
         mut headers: HeaderMap,
         source: &Streamed,
+        unchecked: bool,
     ) -> Result<(Response, Uploaded)> {
         let doing = path.doing("swift.upload");
         let bytes = source.bytes();
@@ -241,7 +242,7 @@ impl Swift {
             .attempts(doing, |session| {
                 let progress = Arc::new(Progress::default());
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&progress);
-                let body = source.body(&progress);
+                let body = source.body(&progress, unchecked);
                 let request = self
                     .client
                     .put(session.url(&path.quoted))
@@ -301,50 +302,6 @@ fn fits(iso: &Iso, most: u64) -> Result<()> {
     Err(Error::new(Kind::Limit, message).hint("upload the file that image.make_iso writes"))
 }
 
-/// What is sent piece by piece, from its beginning at each attempt.
-enum Streamed {
-    Part(Span),
-    Iso(Arc<Iso>),
-}
-
-impl Streamed {
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Part(span) => span.bytes,
-            Self::Iso(iso) => iso.bytes(),
-        }
-    }
-
-    /// The bytes; the MD5 or the failure is left in `progress`.
-    fn body(&self, progress: &Arc<Progress>) -> reqwest::Body {
-        let progress = Arc::clone(progress);
-        match self {
-            Self::Part(span) => reqwest::Body::wrap_stream(stream_file(span.clone(), progress)),
-            Self::Iso(iso) => reqwest::Body::wrap_stream(stream_iso(Arc::clone(iso), progress)),
-        }
-    }
-}
-
-/// A part of a file.
-#[derive(Debug, Clone)]
-pub(super) struct Span {
-    pub(super) file: PathBuf,
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
-}
-
-impl Span {
-    async fn whole(file: &Path) -> Result<Self> {
-        let found = tokio::fs::metadata(file).await;
-        let found = found.map_err(|e| Error::io(file, "read", &e))?;
-        Ok(Self {
-            file: file.to_owned(),
-            offset: 0,
-            bytes: found.len(),
-        })
-    }
-}
-
 fn header(text: &str) -> Result<HeaderValue> {
     HeaderValue::try_from(text).map_err(|_| {
         Error::new(
@@ -352,180 +309,4 @@ fn header(text: &str) -> Result<HeaderValue> {
             format!("{text:?} cannot be sent in a header"),
         )
     })
-}
-
-/// How far an attempt is, seen from outside the stream.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    sent: AtomicU64,
-    outcome: Mutex<Outcome>,
-}
-
-#[derive(Debug, Default)]
-struct Outcome {
-    md5: Option<String>,
-    failure: Option<Error>,
-}
-
-impl Progress {
-    /// Resolves when nothing was taken from the stream for `limit`.
-    async fn stalled(&self, limit: Duration) -> Error {
-        let mut before = self.sent.load(Ordering::Relaxed);
-        loop {
-            tokio::time::sleep(limit).await;
-            let now = self.sent.load(Ordering::Relaxed);
-            if now == before {
-                let message = format!("no progress for {} s after {now} bytes", limit.as_secs());
-                return Error::new(Kind::Timeout, message).retryable(true);
-            }
-            before = now;
-        }
-    }
-
-    fn outcome(&self) -> std::sync::MutexGuard<'_, Outcome> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A chunk was taken from the stream.
-    pub(super) fn took(&self, chunk: &Bytes) {
-        let sent = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        self.sent.fetch_add(sent, Ordering::Relaxed);
-    }
-
-    /// All is read. Said before the last chunk is handed over: hyper stops at the announced
-    /// length and need not come for the end.
-    pub(super) fn complete(&self, md5: &Md5) {
-        self.outcome().md5 = Some(hex::encode(md5.clone().finalize()));
-    }
-
-    /// The bytes cannot be had. What the stream ends with instead is only for hyper.
-    pub(super) fn fail(&self, failure: Error) -> io::Error {
-        let end = io::Error::other(failure.message().to_owned());
-        self.outcome().failure = Some(failure);
-        end
-    }
-
-    fn take_failure(&self) -> Option<Error> {
-        self.outcome().failure.take()
-    }
-
-    fn take_md5(&self) -> Option<String> {
-        self.outcome().md5.take()
-    }
-}
-
-/// A file being read: one chunk ahead of what is being sent.
-struct Reading {
-    source: Source,
-    left: u64,
-    md5: Md5,
-}
-
-enum Source {
-    Closed(Span),
-    Open(File),
-}
-
-impl Reading {
-    /// Reads and hashes the next chunk; an empty one is the end.
-    fn next(mut self) -> io::Result<(Self, Bytes)> {
-        let mut file = match self.source {
-            Source::Closed(span) => {
-                let mut file = File::open(span.file)?;
-                file.seek(SeekFrom::Start(span.offset))?;
-                file
-            }
-            Source::Open(file) => file,
-        };
-        let wanted = self.left.min(CHUNK);
-        let mut chunk = BUFFERS.take(wanted);
-        file.read_exact(&mut chunk).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                io::Error::new(e.kind(), "the file became shorter while it was uploaded")
-            }
-            _ => e,
-        })?;
-        self.left -= wanted;
-        self.md5.update(&chunk);
-        self.source = Source::Open(file);
-        Ok((self, chunk.freeze()))
-    }
-}
-
-/// The bytes of a span; the MD5 or the failure is left in `progress`.
-fn stream_file(
-    span: Span,
-    progress: Arc<Progress>,
-) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let file = span.file.clone();
-    let reading = Reading {
-        left: span.bytes,
-        source: Source::Closed(span),
-        md5: Md5::new(),
-    };
-    let ahead = tokio::task::spawn_blocking(|| reading.next());
-    stream::try_unfold((ahead, progress), move |(ahead, progress)| {
-        let file = file.clone();
-        async move {
-            let read = ahead.await.unwrap_or_else(|e| Err(io::Error::other(e)));
-            let (reading, chunk) = read.map_err(|e| progress.fail(Error::io(&file, "read", &e)))?;
-            if reading.left == 0 {
-                progress.complete(&reading.md5);
-            }
-            if chunk.is_empty() {
-                return Ok(None);
-            }
-            progress.took(&chunk);
-            let ahead = tokio::task::spawn_blocking(|| reading.next());
-            Ok(Some((chunk, (ahead, progress))))
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::TryStreamExt;
-
-    async fn streamed(
-        content: &[u8],
-        offset: u64,
-        bytes: u64,
-    ) -> (io::Result<Vec<Bytes>>, Arc<Progress>) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(&file, content).unwrap();
-        let progress = Arc::new(Progress::default());
-        let span = Span {
-            file: file.path().to_owned(),
-            offset,
-            bytes,
-        };
-        let stream = stream_file(span, Arc::clone(&progress));
-        (stream.try_collect().await, progress)
-    }
-
-    #[tokio::test]
-    async fn streams_and_hashes_what_was_announced() {
-        let content: Vec<u8> = (0..2_500_000_u32)
-            .map(|n| n.to_le_bytes()[n as usize % 3])
-            .collect();
-        for (offset, announced) in [(0, 1), (0, 1 << 20), (0, 2_500_000), (1_100_000, 1_300_000)] {
-            let (chunks, progress) = streamed(&content, offset, announced).await;
-            let from = usize::try_from(offset).unwrap();
-            let sent = &content[from..from + usize::try_from(announced).unwrap()];
-            assert!(chunks.unwrap().concat() == sent);
-            let md5 = hex::encode(Md5::digest(sent));
-            assert_eq!(progress.take_md5(), Some(md5));
-            assert_eq!(progress.sent.load(Ordering::Relaxed), announced);
-        }
-    }
-
-    #[tokio::test]
-    async fn notices_a_file_that_shrinks() {
-        let (chunks, progress) = streamed(&[7; 2_000_000], 0, 2_500_000).await;
-        assert!(chunks.is_err());
-        let failure = progress.take_failure().unwrap();
-        assert!(failure.message().contains("became shorter"));
-        assert_eq!(progress.take_md5(), None);
-    }
 }

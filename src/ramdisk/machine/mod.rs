@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
     let consoles = Arc::new(Consoles::open());
     let panics = Arc::clone(&consoles);
     std::panic::set_hook(Box::new(move |panic| {
-        panics.line(&format!("panic: {panic}"))
+        panics.line(&format!("panic: {panic}"));
     }));
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         mounted?;

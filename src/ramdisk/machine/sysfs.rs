@@ -233,7 +233,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    /// A part of `/sys` as a server shows it: a Smart Array volume, an NVMe disk, the virtual floppy.
+    /// A part of `/sys` as a server shows it: Smart Array volume, NVMe disk, virtual floppy.
     fn sys() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
@@ -248,10 +248,7 @@ mod tests {
             &format!("{array}/wwid"),
             "naa.600508b1001c4d41a6bd9c5c6a3a7b01\n",
         );
-        write(
-            &format!("{array}/vpd_pg80"),
-            "\0\u{80}\0\u{e}PDNLH0BRH7S0AB",
-        );
+        write(&format!("{array}/vpd_pg80"), "\0\x01\0\x0ePDNLH0BRH7S0AB");
         write(&format!("{array}/block/sda/size"), "2147483648\n");
         write(&format!("{array}/block/sda/removable"), "0\n");
         write(&format!("{array}/block/sda/ro"), "0\n");

@@ -243,6 +243,25 @@ async fn gpt_in_bios_mode_has_a_place_for_grub() {
 }
 
 #[tokio::test]
+async fn the_ephemeral_file_system_may_be_xfs() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = file_system(&folder, "ext4", 16 * MIB);
+    let lun = FileLun::empty(&folder.path().join("disk"), 900 * MIB, 512);
+    let mut wanted = wanted(BootMode::Bios, true);
+    // mkfs.xfs refuses less than 300 MiB.
+    wanted.layout.ephemeral_bytes = 320 * MIB;
+    wanted.ephemeral_format = FileSystemKind::Xfs;
+    let done = write(&lun, &image, &wanted).await.unwrap();
+    let ephemeral = cut(&folder, &lun, &done, Role::Ephemeral);
+    tool("xfsprogs", "xfs_repair", &["-n", &show(&ephemeral)]);
+    let probed = blkid(&ephemeral);
+    assert!(
+        probed.contains("TYPE=xfs\n") && probed.contains("LABEL=ephemeral0\n"),
+        "{probed}"
+    );
+}
+
+#[tokio::test]
 async fn the_ephemeral_partition_outlives_a_deployment() {
     let folder = tempfile::tempdir().unwrap();
     let lun = FileLun::empty(&folder.path().join("disk"), 640 * MIB, 512);

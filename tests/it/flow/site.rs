@@ -1,5 +1,6 @@
 //! A simulated site of its own process, and the binary on it.
 
+use crate::support::disk_holds;
 use flowrun::clock;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -162,14 +163,9 @@ impl LabUp {
 
     pub(crate) fn disk_is_right(&self, image: &Path, format: &str) {
         let disk = self.path("nodes/lab-1/disk.raw");
-        let output = Command::new("qemu-img")
-            .args(["compare", "-f", format, "-F", "raw"])
-            .arg(image)
-            .arg(&disk)
-            .output()
-            .expect("qemu-img is needed; tests/run.sh installs it");
-        // The disk is larger than the image; what follows reads as zeros.
-        assert!(output.status.success(), "{}", text(&output));
+        if let Err(said) = disk_holds(&disk, image, format) {
+            panic!("{said}");
+        }
     }
 
     /// Nothing attached, uploaded or powered is left behind by a run that did not finish.

@@ -180,16 +180,41 @@ impl Daemon {
 
     /// Waits until the run has such a status.
     pub(crate) async fn until(&self, run: &str, status: &str) -> Value {
+        self.until_one_of(run, &[status]).await
+    }
+
+    pub(crate) async fn until_ended(&self, run: &str) -> Value {
+        self.until_one_of(run, &["done", "failed", "cancelled", "stuck"])
+            .await
+    }
+
+    async fn until_one_of(&self, run: &str, statuses: &[&str]) -> Value {
         let mut last = Value::Null;
         let deadline = clock::instant() + Duration::from_secs(120);
         while clock::instant() < deadline {
             last = self.get(&format!("/v1/runs/{run}")).await;
-            if last["run"]["status"] == status {
+            if statuses
+                .iter()
+                .any(|status| last["run"]["status"] == *status)
+            {
                 return last;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("never {status}: {last:#}");
+        panic!("never {statuses:?}: {last:#}");
+    }
+
+    /// Waits until the run has told `count` of these.
+    pub(crate) async fn until_drift(&self, run: &str, count: usize) -> Value {
+        let deadline = clock::instant() + Duration::from_secs(120);
+        while clock::instant() < deadline {
+            let detail = self.get(&format!("/v1/runs/{run}")).await;
+            if detail["drift"].as_array().unwrap().len() >= count {
+                return detail;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the run never told {count} differences");
     }
 
     /// Waits until the run has begun a call or step whose key begins so.

@@ -1,5 +1,6 @@
 //! A lab in this process, and engines on it.
 
+use crate::support::disk_holds;
 use flowrun::api::Api;
 use flowrun::api::listener::{self, Listener};
 use flowrun::config::Config;
@@ -224,11 +225,7 @@ impl Ground {
     fn holds_image(&self, disk: &Path) -> bool {
         let (lab, _) = self.lab.as_ref().unwrap();
         let image = lab.describe()["image"]["path"].as_str().unwrap();
-        let output = std::process::Command::new("qemu-img")
-            .args(["compare", "-q", "-f", "raw", "-F", "raw", image])
-            .arg(disk)
-            .output();
-        output.unwrap().status.success()
+        disk_holds(disk, Path::new(image), "raw").is_ok()
     }
 
     /// No object but the deploy ISO, no run that holds a node.

@@ -2,6 +2,7 @@
 //! `vmedia`, `boot`, and `raw` requests for quirks.
 
 mod boot;
+mod drift;
 mod power;
 mod raw;
 mod vmedia;
@@ -72,7 +73,8 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
     vmedia::register(registry, site);
     boot::register(registry, site);
     raw::register(registry, site);
-    let site = site.clone();
+    let (site, resumed) = (site.clone(), site.clone());
+    registry.on_resumed(move |run| Box::pin(drift::compare(resumed.clone(), run)));
     registry.on_left(move |run| Box::pin(close_left(site.clone(), run)));
 }
 

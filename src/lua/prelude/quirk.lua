@@ -2,7 +2,7 @@
 --
 -- A quirk's function runs in a step of its own, `quirk ID`: its calls are journaled below that
 -- step, so whoever reads a run sees which calls are the quirk's.
-local host, surface, tools = ...
+local host, tools = ...
 
 local refuse, options, sorted_pairs = tools.refuse, tools.options, tools.sorted_pairs
 local text, format = tostring, string.format
@@ -175,7 +175,7 @@ local function check_once(id)
 end
 
 local primitives = {}
-for module, functions in pairs(surface) do
+for module, functions in pairs(host.primitives()) do
   for name in pairs(functions) do
     primitives[module == "" and name or module .. "." .. name] = true
   end

@@ -81,10 +81,6 @@ function T.run(o) return tools.primitive("lab", "run")(o or {}) end
 
 local M = {}
 
-function M.is_test(path)
-  return host.find(path, "_test.lua", -9, true) ~= nil
-end
-
 function M.declare(name, fn)
   if not loading then refuse("invalid", "test belongs in a file that is named *_test.lua") end
   if type(name) ~= "string" or type(fn) ~= "function" then

@@ -1,0 +1,291 @@
+//! What an upload sends: a part of a file or a boot medium, which a thread of its own reads or
+//! writes, and hashes, while it is sent.
+
+use crate::buffer::{Buffer, Pool};
+use crate::error::{Error, Kind, Result};
+use crate::image::iso::Iso;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use md5::{Digest, Md5};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::{self, Sender};
+
+/// Bytes that are read, hashed and sent together; three or four such chunks are in memory.
+const CHUNK: u64 = CHUNK_BYTES as u64;
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// What is kept is what the segments of one object take.
+static BUFFERS: Pool = Pool::new(CHUNK_BYTES, 16);
+
+/// What is sent chunk by chunk, from its beginning at each attempt.
+#[derive(Clone)]
+pub(super) enum Streamed {
+    Part(Span),
+    Iso(Arc<Iso>),
+}
+
+impl Streamed {
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Part(span) => span.bytes,
+            Self::Iso(iso) => iso.bytes(),
+        }
+    }
+
+    pub(super) fn body(&self, progress: &Arc<Progress>, unchecked: bool) -> reqwest::Body {
+        reqwest::Body::wrap_stream(self.stream(Arc::clone(progress), unchecked))
+    }
+
+    /// The bytes; their MD5, unless it is not asked for, or the failure is left in `progress`.
+    /// Whoever drops the stream ends the reading or writing.
+    fn stream(
+        &self,
+        progress: Arc<Progress>,
+        unchecked: bool,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        let source = self.clone();
+        // One chunk is filled, one waits here, one is being sent.
+        let (sender, receiver) = mpsc::channel(1);
+        let mut chunks = Chunks {
+            left: self.bytes(),
+            chunk: None,
+            md5: (!unchecked).then(Md5::new),
+            sender,
+            progress: Arc::clone(&progress),
+        };
+        tokio::task::spawn_blocking(move || {
+            let filled = match source {
+                Self::Part(span) => chunks.read(&span),
+                Self::Iso(iso) => iso.write(&mut chunks),
+            };
+            if let Err(error) = filled {
+                chunks.fail(error);
+            }
+        });
+        stream::unfold((receiver, progress), |(mut receiver, progress)| async {
+            let chunk = receiver.recv().await?;
+            if let Ok(chunk) = &chunk {
+                progress.took(chunk);
+            }
+            Some((chunk, (receiver, progress)))
+        })
+    }
+}
+
+/// A part of a file.
+#[derive(Debug, Clone)]
+pub(super) struct Span {
+    pub(super) file: PathBuf,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+impl Span {
+    pub(super) async fn whole(file: &Path) -> Result<Self> {
+        let found = tokio::fs::metadata(file).await;
+        let found = found.map_err(|e| Error::io(file, "read", &e))?;
+        Ok(Self {
+            file: file.to_owned(),
+            offset: 0,
+            bytes: found.len(),
+        })
+    }
+}
+
+/// How far an attempt is, seen from outside the stream.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    sent: AtomicU64,
+    outcome: Mutex<Outcome>,
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    md5: Option<String>,
+    failure: Option<Error>,
+}
+
+impl Progress {
+    /// Resolves when nothing was taken from the stream for `limit`.
+    pub(super) async fn stalled(&self, limit: Duration) -> Error {
+        let mut before = self.sent.load(Ordering::Relaxed);
+        loop {
+            tokio::time::sleep(limit).await;
+            let now = self.sent.load(Ordering::Relaxed);
+            if now == before {
+                let message = format!("no progress for {} s after {now} bytes", limit.as_secs());
+                return Error::new(Kind::Timeout, message).retryable(true);
+            }
+            before = now;
+        }
+    }
+
+    fn outcome(&self) -> std::sync::MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A chunk was taken from the stream.
+    fn took(&self, chunk: &Bytes) {
+        self.sent.fetch_add(length(chunk), Ordering::Relaxed);
+    }
+
+    /// All is hashed. Said before the last chunk is handed over: hyper stops at the announced
+    /// length and need not come for the end.
+    fn complete(&self, md5: &Md5) {
+        self.outcome().md5 = Some(hex::encode(md5.clone().finalize()));
+    }
+
+    /// The bytes cannot be had. What the stream ends with instead is only for hyper.
+    fn fail(&self, failure: Error) -> io::Error {
+        let end = io::Error::other(failure.message().to_owned());
+        self.outcome().failure = Some(failure);
+        end
+    }
+
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        self.outcome().failure.take()
+    }
+
+    pub(super) fn take_md5(&self) -> Option<String> {
+        self.outcome().md5.take()
+    }
+}
+
+/// Takes what is read or written, hashes it and hands it over chunk by chunk.
+struct Chunks {
+    /// Bytes that are not handed over yet.
+    left: u64,
+    /// What is being written, and how much of it is.
+    chunk: Option<(Buffer, usize)>,
+    md5: Option<Md5>,
+    sender: Sender<io::Result<Bytes>>,
+    progress: Arc<Progress>,
+}
+
+impl Chunks {
+    fn read(&mut self, span: &Span) -> Result<()> {
+        let failed = |e: &io::Error| Error::io(&span.file, "read", e);
+        let mut file = File::open(&span.file).map_err(|e| failed(&e))?;
+        let start = SeekFrom::Start(span.offset);
+        file.seek(start).map_err(|e| failed(&e))?;
+        while self.left > 0 {
+            let mut chunk = BUFFERS.take(self.left.min(CHUNK));
+            file.read_exact(&mut chunk).map_err(|e| match e.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    let shorter = "the file became shorter while it was uploaded";
+                    failed(&io::Error::new(e.kind(), shorter))
+                }
+                _ => failed(&e),
+            })?;
+            self.hand_over(chunk).map_err(|e| failed(&e))?;
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, chunk: Buffer) -> io::Result<()> {
+        self.left = self.left.saturating_sub(length(&chunk));
+        if let Some(md5) = &mut self.md5 {
+            md5.update(&chunk);
+            if self.left == 0 {
+                self.progress.complete(md5);
+            }
+        }
+        let sent = self.sender.blocking_send(Ok(chunk.freeze()));
+        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Tells why the bytes end here, unless it is because nobody wants them any more.
+    fn fail(&self, error: Error) {
+        if !self.sender.is_closed() {
+            let end = self.progress.fail(error);
+            // Whoever is gone by now needs no reason.
+            self.sender.blocking_send(Err(end)).ok();
+        }
+    }
+}
+
+impl Write for Chunks {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let (mut chunk, filled) = match self.chunk.take() {
+            Some(begun) => begun,
+            None => (BUFFERS.take(self.left.min(CHUNK)), 0),
+        };
+        let (_, room) = chunk.split_at_mut(filled);
+        let taken = room.len().min(buffer.len());
+        let (into, _) = room.split_at_mut(taken);
+        let (from, _) = buffer.split_at(taken);
+        into.copy_from_slice(from);
+        let filled = filled + taken;
+        if filled == chunk.len() {
+            self.hand_over(chunk)?;
+        } else {
+            self.chunk = Some((chunk, filled));
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::TryStreamExt;
+
+    async fn sent(
+        content: &[u8],
+        offset: u64,
+        bytes: u64,
+        unchecked: bool,
+    ) -> (io::Result<Vec<Bytes>>, Arc<Progress>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, content).unwrap();
+        let progress = Arc::new(Progress::default());
+        let part = Streamed::Part(Span {
+            file: file.path().to_owned(),
+            offset,
+            bytes,
+        });
+        let stream = part.stream(Arc::clone(&progress), unchecked);
+        (stream.try_collect().await, progress)
+    }
+
+    #[tokio::test]
+    async fn streams_and_hashes_what_was_announced() {
+        let content: Vec<u8> = (0..2_500_000_u32)
+            .map(|n| n.to_le_bytes()[n as usize % 3])
+            .collect();
+        for (offset, announced) in [(0, 1), (0, 1 << 20), (0, 2_500_000), (1_100_000, 1_300_000)] {
+            let (body, progress) = sent(&content, offset, announced, false).await;
+            let from = usize::try_from(offset).unwrap();
+            let expected = &content[from..from + usize::try_from(announced).unwrap()];
+            assert!(body.unwrap().concat() == expected);
+            let md5 = hex::encode(Md5::digest(expected));
+            assert_eq!(progress.take_md5(), Some(md5));
+            assert_eq!(progress.sent.load(Ordering::Relaxed), announced);
+            let (body, progress) = sent(&content, offset, announced, true).await;
+            assert!(body.unwrap().concat() == expected);
+            assert_eq!(progress.take_md5(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn notices_a_file_that_shrinks() {
+        let (body, progress) = sent(&[7; 2_000_000], 0, 2_500_000, false).await;
+        assert!(body.is_err());
+        let failure = progress.take_failure().unwrap();
+        assert!(failure.message().contains("became shorter"), "{failure}");
+        assert_eq!(progress.take_md5(), None);
+    }
+}
