@@ -141,12 +141,12 @@ fn by_boot_iso(ilo: &str, firmware: &str, root: &str) {
 
 #[test]
 fn a_partition_by_bios_and_its_boot_iso() {
-    by_boot_iso("ilo4-ribcl", "BIOS", "/dev/sda3");
+    by_boot_iso("ilo4-ribcl", "BIOS", "/dev/sda4");
 }
 
 #[test]
 fn a_partition_by_uefi_and_its_boot_iso() {
-    by_boot_iso("ilo7", "UEFI", "/dev/sda3");
+    by_boot_iso("ilo7", "UEFI", "/dev/sda4");
 }
 
 /// Ramdisks of operators who have one: a deployment knows neither which program exports the disk

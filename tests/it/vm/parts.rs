@@ -269,7 +269,7 @@ impl Instance {
             "-d",
             show(&place),
             show(&root),
-            "80M",
+            "48M",
         ];
         run(
             "mke2fs",
