@@ -29,7 +29,7 @@ use flowrun::http::Trust;
 use flowrun::http::server::{Identity, serve_tls};
 use flowrun::ilo::model::PowerState;
 use flowrun::ilo::{Ilo, IloOptions};
-use flowrun::lab::host::{BootOutcome, BootRequest, Host};
+use flowrun::lab::host::{BootOutcome, BootRequest, Host, Started};
 use flowrun::lab::ilo::{Generation, IloConfig, Machine};
 use flowrun::secret::Secret;
 use futures_util::FutureExt;
@@ -227,7 +227,7 @@ impl Drop for Lab {
 struct Idle;
 
 impl Host for Idle {
-    fn boot(&self, _request: BootRequest) -> BoxFuture<'static, BootOutcome> {
+    fn boot(&self, _request: BootRequest, _started: Started) -> BoxFuture<'static, BootOutcome> {
         std::future::pending().boxed()
     }
 }

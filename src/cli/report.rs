@@ -13,6 +13,9 @@ use crate::journal::{Bundle, RunStatus};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// How much of a console is shown after a failure.
+const CONSOLE_LINES: usize = 15;
+
 /// Prints how a run ended: its result, or its error with the flow's line.
 pub(super) async fn run(cli: &Cli, ground: &Ground, end: &RunEnd) -> Result<()> {
     if cli.json {
@@ -131,8 +134,17 @@ pub(super) async fn lab(cli: &Cli, ground: &Ground, ends: &[RunEnd]) {
     for node in nodes.into_iter().flatten() {
         let name = node.get("name").and_then(Value::as_str).unwrap_or_default();
         if ends.iter().any(|end| end.node == name) {
-            out!("\nwhat the simulated {name} saw");
+            match node.get("kind").and_then(Value::as_str) {
+                Some("vm") => out!("\nwhat the virtual machine {name} saw"),
+                _ => out!("\nwhat the simulated {name} saw"),
+            }
             machine(node);
+            if ends
+                .iter()
+                .any(|end| end.node == name && end.error.is_some())
+            {
+                console(node).await;
+            }
         }
     }
     fetches(&snapshot);
@@ -185,6 +197,29 @@ fn machine(node: &Value) {
     }
 }
 
+/// The newest lines of a console, and where it and the screen are.
+async fn console(node: &Value) {
+    let path = |key: &str| node.get(key).and_then(Value::as_str);
+    let Some(console) = path("console") else {
+        return;
+    };
+    let bytes = tokio::fs::read(console).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let newest = lines.get(lines.len().saturating_sub(CONSOLE_LINES)..);
+    out!("  console   {console}, whose newest lines are");
+    for line in newest.unwrap_or_default() {
+        let printable: String = line.chars().filter(|c| !c.is_control()).collect();
+        out!("    {printable}");
+    }
+    if let Some(screen) = path("screen") {
+        out!("  screen    {screen}");
+    }
+}
+
 fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
     value
         .pointer(path)
@@ -213,6 +248,7 @@ fn boot_line(boot: &Value) -> String {
             text("/system/identifier"),
             number("/system/partitions")
         ),
+        "started" => text("/system/what").to_owned(),
         _ => "nothing bootable".to_owned(),
     };
     let state = text("/state").replace('_', " ");

@@ -10,8 +10,8 @@ use super::line::{Line, is_illegal};
 use crate::iscsi::error::Failure;
 use crate::iscsi::proto::pdu::{Status, TaskFunction};
 use crate::iscsi::proto::session::Transfer;
-use crate::iscsi::scsi::Cdb;
 use crate::iscsi::scsi::reservation::{Kind, ReserveOut, change, decode_holder, decode_keys, read};
+use crate::iscsi::scsi::{Cdb, Sense};
 
 /// What the upper bytes of our keys say; the others are the fence number.
 const OURS: u64 = 0x6672_0000_0000_0000;
@@ -60,7 +60,7 @@ pub(super) async fn acquire(line: &mut Line, key: u64) -> Result<Fenced, Failure
                 line.run(OUT, cdb, transfer).await.ok();
             }
             // Some units know keys and no reservations of this kind.
-            match is_illegal(&failure) {
+            match is_illegal(&failure) || is_unkept(&failure) {
                 true => Ok(Fenced::Unsupported),
                 false => Err(failure),
             }
@@ -143,6 +143,13 @@ pub(super) fn is_conflict(failure: &Failure) -> bool {
         return false;
     };
     Status(*status) == Status::RESERVATION_CONFLICT
+}
+
+/// LIO's answer where its folder for reservations, `/var/target/pr`, is missing, as in a ramdisk
+/// that was not installed: it wants to note there even that nothing is to be kept.
+fn is_unkept(failure: &Failure) -> bool {
+    matches!(failure, Failure::Scsi { sense, .. }
+        if *sense == Sense::LOGICAL_UNIT_COMMUNICATION_FAILURE)
 }
 
 fn out(action: u8, list: ReserveOut) -> (Cdb, Transfer) {

@@ -86,6 +86,8 @@ impl Sense {
     /// There are no saved mode pages.
     pub const SAVING_PARAMETERS_NOT_SUPPORTED: Self =
         Self::new(SenseKey::ILLEGAL_REQUEST, 0x39, 0x00);
+    /// What is behind the unit does not answer.
+    pub const LOGICAL_UNIT_COMMUNICATION_FAILURE: Self = Self::new(SenseKey::NOT_READY, 0x08, 0x00);
     /// A read failed for good.
     pub const UNRECOVERED_READ_ERROR: Self = Self::new(SenseKey::MEDIUM_ERROR, 0x11, 0x00);
     /// A write failed for good.

@@ -98,6 +98,7 @@ impl Server {
         let disk = std::fs::metadata(&path).ok();
         json!({
             "name": self.record.name,
+            "kind": self.hardware.kind(),
             "uuid": self.record.uuid(),
             "machine": self.machine.snapshot(),
             "events": self.machine.history(),

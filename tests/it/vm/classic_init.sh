@@ -30,9 +30,8 @@ call() {
   body=$(printf '{"address":"%s","key":"%s","iqn":"%s","error":"%s"}' \
     "$address" "$(parameter deployment_key)" "$iqn" "$1")
   for try in $(seq 60); do
-    wget -q -O /answer --no-check-certificate --header "X-Auth-Token: $(cat /mnt/token)" \
-      --header 'Content-Type: application/json' --header 'Accept: application/json' \
-      --post-data "$body" "$url" && return
+    curl -sSk -X POST -H "X-Auth-Token: $(cat /mnt/token)" -H 'Accept: application/json' \
+      -H 'Content-Type: application/json' -d "$body" "$url" && echo && return
     sleep 1
   done
   give_up "the callback is not accepted"

@@ -1,10 +1,10 @@
 //! Firmware by image: whole disks that boot by themselves, partitions that boot by an ISO.
 
-use super::parts::{CONSOLE, Exporter, Instance, classic_iso};
+use super::parts::{CONSOLE, Exporter, Instance, Parts, classic_iso, parts};
 use super::site::{VmSite, Wanted};
-use crate::flow::{code, signal, text, told};
+use crate::flow::{signal, text, told};
 use serde_json::Value;
-use std::path::Path;
+use std::process::Output;
 
 fn whole_disk(instance: &Instance) -> String {
     format!(
@@ -26,32 +26,38 @@ fn partition(instance: &Instance) -> String {
 }
 
 /// The run failed, said why, and switched the machine off without its media.
-fn failed(site: &VmSite, output: &std::process::Output, parts: &[&str]) {
+fn failed(site: &VmSite, output: &Output, parts: &[&str]) {
     told(output, 1, parts);
     site.lab.nothing_is_left();
 }
 
+/// What the boots of a machine were started from.
+fn sources(state: &Value) -> Vec<&str> {
+    let boots = state["boots"].as_array().unwrap();
+    boots
+        .iter()
+        .map(|boot| boot["source"].as_str().unwrap())
+        .collect()
+}
+
 #[test]
 fn a_whole_disk_by_bios_after_a_wrong_hint_a_power_cut_and_a_killed_deployer() {
-    let folder = tempfile::tempdir().unwrap();
-    let instance = Instance::make(folder.path());
-    let iso = classic_iso(folder.path(), Exporter::Lio);
+    let Parts {
+        deploy_iso,
+        instance,
+    } = parts();
     let mut site = VmSite::start("ilo5");
     let configure = |site: &VmSite, root_device: &str| {
         site.configure(&Wanted {
-            deploy_iso: &iso,
+            deploy_iso,
             capabilities: "boot_mode:bios",
             root_device,
-            instance_info: whole_disk(&instance),
+            instance_info: whole_disk(instance),
         });
     };
     configure(&site, "root_device = { serial = \"OTHER\" }");
     let output = site.flow("deploy").output().unwrap();
-    failed(
-        &site,
-        &output,
-        &["the ramdisk reports: no disk is serial=OTHER"],
-    );
+    failed(&site, &output, &["the ramdisk reports", "no disk fits"]);
 
     configure(&site, "root_device = { size = 4 }");
     let deploying = site.flow("deploy").spawn().unwrap();
@@ -68,32 +74,43 @@ fn a_whole_disk_by_bios_after_a_wrong_hint_a_power_cut_and_a_killed_deployer() {
         .as_str()
         .unwrap()
         .to_owned();
-    let output = site.configured(&["resume", &id]).output().unwrap();
-    site.succeeded(&output);
+    site.succeeded(&site.configured(&["resume", &id]).output().unwrap());
 
     site.hear("@instance up");
     let heard = site.hear("@end");
-    heard.is_instance(&instance, "BIOS", "/dev/sda2");
+    heard.is_instance(instance, "BIOS", "/dev/sda2");
     assert!(heard.is_silent_on("swap") && heard.is_silent_on("ephemeral"));
     // It switched itself off, which the iLO sees.
     let state = site.until_state("/machine/power", "off");
-    let last = state["boots"].as_array().unwrap().last().unwrap();
-    assert_eq!(
-        (&last["source"], &last["state"]),
-        (&"disk".into(), &"power_off".into())
-    );
+    assert_eq!(sources(&state), ["cdrom", "cdrom", "cdrom", "disk"]);
+    assert_eq!(state["boots"][3]["state"], "power_off");
 }
 
-/// What the boots of a machine were started from.
-fn sources(state: &Value) -> Vec<&str> {
-    let boots = state["boots"].as_array().unwrap();
-    boots
-        .iter()
-        .map(|boot| boot["source"].as_str().unwrap())
-        .collect()
+#[test]
+fn a_whole_disk_by_uefi() {
+    let Parts {
+        deploy_iso,
+        instance,
+    } = parts();
+    let mut site = VmSite::start("ilo6");
+    site.configure(&Wanted {
+        deploy_iso,
+        capabilities: "boot_mode:uefi",
+        root_device: "",
+        instance_info: whole_disk(instance),
+    });
+    site.deploy();
+    site.hear("@instance up");
+    site.hear("@end").is_instance(instance, "UEFI", "/dev/sda2");
 }
 
-fn by_boot_iso(ilo: &str, firmware: &str, deploy_iso: &Path, instance: &Instance) {
+/// A partition image boots by an ISO that the deployer builds; it boots so again when the server is
+/// restarted, by a new URL; and is gone when the server is.
+fn by_boot_iso(ilo: &str, firmware: &str, root: &str) {
+    let Parts {
+        deploy_iso,
+        instance,
+    } = parts();
     let mut site = VmSite::start(ilo);
     site.configure(&Wanted {
         deploy_iso,
@@ -104,23 +121,19 @@ fn by_boot_iso(ilo: &str, firmware: &str, deploy_iso: &Path, instance: &Instance
     site.deploy();
     site.hear("@instance up");
     let heard = site.hear("@end");
-    let root = if firmware == "BIOS" {
-        "/dev/sda3"
-    } else {
-        "/dev/sda4"
-    };
     heard.is_instance(instance, firmware, root);
     assert!(heard.word("swap").ends_with(" 65532"), "{heard:?}");
     assert!(heard.word("ephemeral").ends_with("boots 1"), "{heard:?}");
-    let first = site.lab.state()["nodes"][0].clone();
-    assert_eq!(sources(&first), ["cdrom", "cdrom"]);
+    assert_eq!(sources(&site.lab.state()["nodes"][0]), ["cdrom", "cdrom"]);
+    let urls = |site: &VmSite| site.fetched("boot-");
+    let before = urls(&site);
 
     site.succeeded(&site.flow("reboot").output().unwrap());
     site.hear("@instance up");
     let heard = site.hear("@end");
     assert!(heard.word("ephemeral").ends_with("boots 2"), "{heard:?}");
-    let second = site.lab.state()["nodes"][0].clone();
-    assert_eq!(sources(&second), ["cdrom"; 3]);
+    assert_eq!(sources(&site.lab.state()["nodes"][0]), ["cdrom"; 3]);
+    assert!(urls(&site) > before, "it was read again");
 
     site.succeeded(&site.flow("tear_down").output().unwrap());
     site.lab.nothing_is_left();
@@ -128,35 +141,39 @@ fn by_boot_iso(ilo: &str, firmware: &str, deploy_iso: &Path, instance: &Instance
 
 #[test]
 fn a_partition_by_bios_and_its_boot_iso() {
-    let folder = tempfile::tempdir().unwrap();
-    let instance = Instance::make(folder.path());
-    let iso = classic_iso(folder.path(), Exporter::Lio);
-    by_boot_iso("ilo4-ribcl", "BIOS", &iso, &instance);
+    by_boot_iso("ilo4-ribcl", "BIOS", "/dev/sda4");
 }
 
 #[test]
 fn a_partition_by_uefi_and_its_boot_iso() {
-    let folder = tempfile::tempdir().unwrap();
-    let instance = Instance::make(folder.path());
-    let iso = classic_iso(folder.path(), Exporter::Tgtd);
-    by_boot_iso("ilo7", "UEFI", &iso, &instance);
+    by_boot_iso("ilo7", "UEFI", "/dev/sda4");
 }
 
+/// Ramdisks of operators who have one: a deployment knows neither which program exports the disk
+/// nor whether it keeps reservations.
 #[test]
-fn a_whole_disk_by_uefi() {
+fn classic_ramdisks_with_the_kernel_s_target_and_with_tgtd() {
     let folder = tempfile::tempdir().unwrap();
-    let instance = Instance::make(folder.path());
-    let iso = classic_iso(folder.path(), Exporter::Lio);
-    let mut site = VmSite::start("ilo6");
-    site.configure(&Wanted {
-        deploy_iso: &iso,
-        capabilities: "boot_mode:uefi",
-        root_device: "",
-        instance_info: whole_disk(&instance),
-    });
-    let output = site.flow("deploy").output().unwrap();
-    assert_eq!(code(&output), 0, "{}\n{}", text(&output), site.console());
-    site.hear("@instance up");
-    site.hear("@end")
-        .is_instance(&instance, "UEFI", "/dev/sda2");
+    let instance = &parts().instance;
+    for (exporter, reserved) in [
+        (Exporter::Lio, "not reserved"),
+        (Exporter::Tgtd, "reserved meanwhile"),
+    ] {
+        let mut site = VmSite::start("ilo5-early");
+        site.configure(&Wanted {
+            deploy_iso: &classic_iso(folder.path(), exporter),
+            capabilities: "boot_mode:bios",
+            root_device: "root_device = { size = 4 }",
+            instance_info: whole_disk(instance),
+        });
+        let output = site.flow("deploy").output().unwrap();
+        site.succeeded(&output);
+        assert!(text(&output).contains(reserved), "{}", text(&output));
+        assert_eq!(
+            site.hear("@said").word("said").split(',').next(),
+            Some("done")
+        );
+        site.hear("@instance up");
+        site.hear("@end").is_instance(instance, "BIOS", "/dev/sda2");
+    }
 }

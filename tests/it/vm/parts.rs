@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// Of the deployed root file system.
 pub(super) const ROOT_UUID: &str = "6d1d5e0a-3f0e-4b8a-9d0e-0123456789ab";
@@ -136,18 +137,74 @@ fn with_libraries(program: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// What most tests boot.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// Our deploy ramdisk.
+    pub(super) deploy_iso: PathBuf,
+    pub(super) instance: Instance,
+}
+
+/// They are made once.
+pub(super) fn parts() -> &'static Parts {
+    static PARTS: OnceLock<Parts> = OnceLock::new();
+    PARTS.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm");
+        drop(fs::remove_dir_all(&folder));
+        fs::create_dir_all(&folder).unwrap();
+        Parts {
+            deploy_iso: our_iso(&folder),
+            instance: Instance::make(&folder),
+        }
+    })
+}
+
+/// `[boot_loaders]` of a configuration.
+pub(super) fn boot_loaders() -> String {
+    format!(
+        "[boot_loaders]\nisolinux = {:?}\nldlinux = {:?}\ngrub = {:?}\nmbr = {:?}\n",
+        part("isolinux.bin"),
+        part("ldlinux.c32"),
+        part("gcdx64.efi"),
+        part("mbr.bin"),
+    )
+}
+
+/// What the documentation has operators build, of the few modules that the machine needs, and of
+/// the program without what debuggers need.
+fn our_iso(folder: &Path) -> PathBuf {
+    let [init, config, iso] = ["init", "loaders.toml", "deploy.iso"].map(|name| folder.join(name));
+    run("strip", &["-o", show(&init), env!("CARGO_BIN_EXE_flowrun")]);
+    fs::write(&config, boot_loaders()).unwrap();
+    let (kernel, modules) = (part("vmlinuz"), part(""));
+    let arguments = [
+        "ramdisk",
+        "build",
+        "--config",
+        show(&config),
+        "--kernel",
+        show(&kernel),
+        "--modules",
+        show(&modules),
+        "--init",
+        show(&init),
+        "--append",
+        "no_timer_check",
+        "--output",
+        show(&iso),
+    ];
+    run(env!("CARGO_BIN_EXE_flowrun"), &arguments);
+    iso
+}
+
 /// The ISO of a classic deploy ramdisk.
 pub(super) fn classic_iso(folder: &Path, exporter: Exporter) -> PathBuf {
-    let bound = ("bound".to_owned(), BOUND.as_bytes().to_vec());
-    let (modules, more) = match exporter {
-        Exporter::Lio => (vec![DISK, DEPLOY, LIO], vec![bound]),
-        Exporter::Tgtd => {
-            let programs = ["tgtd", "tgtadm"]
-                .iter()
-                .flat_map(|name| with_libraries(name));
-            (vec![DISK, DEPLOY], programs.chain([bound]).collect())
-        }
+    let (modules, programs) = match exporter {
+        Exporter::Lio => (vec![DISK, DEPLOY, LIO], &["curl"][..]),
+        Exporter::Tgtd => (vec![DISK, DEPLOY], &["curl", "tgtd", "tgtadm"][..]),
     };
+    let mut more = vec![("bound".to_owned(), BOUND.as_bytes().to_vec())];
+    more.extend(programs.iter().flat_map(|name| with_libraries(name)));
     let place = folder.join(format!("{exporter:?}"));
     let ramdisk = busybox_archive(&place, include_str!("classic_init.sh"), &modules, more);
     let iso = folder.join(format!("{exporter:?}.iso"));
@@ -190,7 +247,7 @@ pub(super) const META_DATA: &str = r#"{"hostname": "vm-1.example", "uuid": "8367
 impl Instance {
     /// Makes it all in this folder.
     pub(super) fn make(folder: &Path) -> Self {
-        let data: Vec<_> = [("small", 700), ("noise", 48 << 20)]
+        let data: Vec<_> = [("small", 700), ("noise", 24 << 20)]
             .map(|(name, length)| (name.to_owned(), crate::image::noise(11, length)))
             .into();
         let place = folder.join("root");
@@ -212,7 +269,7 @@ impl Instance {
             "-d",
             show(&place),
             show(&root),
-            "80M",
+            "48M",
         ];
         run(
             "mke2fs",

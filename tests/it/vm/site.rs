@@ -1,8 +1,7 @@
 //! A site with one virtual machine, the deployer's configuration for it, and what it said.
 
-use super::parts::{CONSOLE, Instance, META_DATA, ROOT_UUID};
+use super::parts::{CONSOLE, Instance, META_DATA, ROOT_UUID, boot_loaders};
 use crate::flow::{FLOW, LabUp, code, flowrun, pause, text, until_entry};
-use crate::support::boot_part;
 use flowrun::clock;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -60,8 +59,7 @@ impl VmSite {
         let text = format!(
             "[site]\nstate_dir = {:?}\n[api]\nlisten = {}\npublic_url = {}\ntls_cert = {}\n\
              tls_key = {}\nca_file = {ca}\n[swift]\nauth_url = {}\nuser = {}\n\
-             key = {{ file = {key:?} }}\nca_file = {ca}\n[boot_loaders]\nisolinux = {:?}\n\
-             ldlinux = {:?}\ngrub = {:?}\nmbr = {:?}\n\
+             key = {{ file = {key:?} }}\nca_file = {ca}\n{}\
              [nodes.vm-1]\nuuid = {}\nports = {}\n[nodes.vm-1.properties]\n\
              capabilities = {:?}\n{}\n[nodes.vm-1.driver_info]\nilo_address = {}\n\
              ilo_username = {}\nilo_password_file = {}\nilo_ca_file = {ca}\ndeploy_iso = {:?}\n\
@@ -73,10 +71,7 @@ impl VmSite {
             api["tls_key"],
             store["auth_url"],
             store["user"],
-            boot_part("isolinux.bin"),
-            boot_part("ldlinux.c32"),
-            boot_part("gcdx64.efi"),
-            boot_part("mbr.bin"),
+            boot_loaders(),
             node["uuid"],
             node["ports"],
             wanted.capabilities,
@@ -167,6 +162,15 @@ impl VmSite {
             );
             pause(Duration::from_millis(100));
         }
+    }
+
+    /// How often objects whose names begin so were asked for.
+    pub(super) fn fetched(&self, prefix: &str) -> usize {
+        let state = self.lab.state();
+        let accesses = state["object_store"]["accesses"].as_array().unwrap().iter();
+        let names = accesses.filter(|access| access["temp_url"] == true);
+        let names = names.filter_map(|access| access["object"].as_str());
+        names.filter(|name| name.starts_with(prefix)).count()
     }
 
     /// Takes the machine's power away behind the iLO's back: kills its process.
