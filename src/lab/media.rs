@@ -8,16 +8,17 @@
 use super::files::{make_private_dir, read_text, write_private};
 use crate::error::{Error, Kind, Result};
 use crate::image::bootsector::program;
+use crate::image::efi_program;
+use crate::image::esp::format_esp;
 use crate::image::iso::{Iso, IsoSpec, Source};
-use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use hadris_fs::Guid;
 use hadris_part::gpt::types::{EFI_SYSTEM, LINUX_FILESYSTEM};
 use hadris_part::{DiskLayout, PartitionSpec, Size};
 use hadris_storage::BlockSize;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::{self, BufWriter, Cursor, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -28,13 +29,17 @@ pub const CONTAINER: &str = "flowrun_images";
 pub const DEPLOY_ISO: &str = "deploy.iso";
 
 /// Changes when the files that are built change.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 const SECTOR_BYTES: u64 = 512;
 const IMAGE_BYTES: u64 = 32 << 20;
 const ESP_BYTES: usize = 8 << 20;
 /// What of sector 0 is boot code; the disk identifier and the table follow.
 const BOOT_CODE_BYTES: usize = 440;
+/// What the image says when it is booted.
+const NO_SYSTEM: &str = "flowrun lab image: a disk for simulated servers, without a system.";
+/// Of the EFI system partition.
+const VOLUME_ID: u32 = 0x1ab0_0001;
 /// GUID of the image's partition table.
 const DISK_GUID: [u8; 16] = *b"flowrun lab disk";
 /// Blocks of the root partition, and which of them hold data.
@@ -83,7 +88,8 @@ impl Media {
             write_private(path, &stand_in("boot loader stand-in", bytes))?;
         }
         write_deploy_iso(&deploy_iso)?;
-        write_image(&image).map_err(|e| Error::io(&image, "write the OS image", &e))?;
+        let esp = esp(&folder.join("esp.new"))?;
+        write_image(&image, &esp).map_err(|e| Error::io(&image, "write the OS image", &e))?;
         let media = Self {
             version: VERSION,
             image_sha256: sha256(&image).map_err(|e| Error::io(&image, "read", &e))?,
@@ -132,7 +138,7 @@ fn write_deploy_iso(path: &Path) -> Result<()> {
 }
 
 /// Writes the OS image; what is not written is a hole.
-fn write_image(path: &Path) -> io::Result<()> {
+fn write_image(path: &Path, esp: &[u8]) -> io::Result<()> {
     let file = File::create(path)?;
     file.set_len(IMAGE_BYTES)?;
     let esp_mib = (ESP_BYTES >> 20) as u64;
@@ -142,7 +148,7 @@ fn write_image(path: &Path) -> io::Result<()> {
         .partition(PartitionSpec::new(LINUX_FILESYSTEM, Size::Remaining).with_name("root"))
         .build(IMAGE_BYTES / SECTOR_BYTES, block_size)
         .map_err(io::Error::other)?;
-    let code = program("flowrun lab image: a disk for simulated servers, without a system.");
+    let code = program(NO_SYSTEM);
     let code = code.map_err(io::Error::other)?;
     disk.set_bootstrap(code.get(..BOOT_CODE_BYTES).unwrap_or_default())
         .map_err(io::Error::other)?;
@@ -153,7 +159,7 @@ fn write_image(path: &Path) -> io::Result<()> {
         let partition = disk.partition(slot).ok_or(io::ErrorKind::InvalidData)?;
         io::Result::Ok(partition.start() * SECTOR_BYTES)
     };
-    write_sparse(&file, &esp()?, start(0)?)?;
+    write_sparse(&file, esp, start(0)?)?;
     let root = start(1)?;
     for number in DATA_BLOCKS.into_iter().flatten() {
         file.write_all_at(&data_block(number), root + number * BLOCK_BYTES as u64)?;
@@ -172,31 +178,20 @@ fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
 }
 
 /// A FAT volume as UEFI looks for it, with files that say what they are.
-fn esp() -> io::Result<Vec<u8>> {
-    let mut volume = Cursor::new(vec![0; ESP_BYTES]);
-    let options = FormatVolumeOptions::new()
-        .fat_type(FatType::Fat16)
-        .bytes_per_cluster(512)
-        .volume_label(*b"LAB-ESP    ");
-    fatfs::format_volume(&mut volume, options)?;
-    volume.set_position(0);
-    let filesystem = FileSystem::new(&mut volume, FsOptions::new())?;
-    for (name, contents) in [
+fn esp(scratch: &Path) -> Result<Vec<u8>> {
+    let grub = "search --label root --set root\nlinux /vmlinuz root=LABEL=root\n";
+    let files = [
         (
             "readme.txt",
-            "The EFI system partition of the flowrun lab's OS image.\n",
+            b"The EFI system partition of the flowrun lab's OS image.\n".to_vec(),
         ),
-        ("startup.nsh", "echo flowrun lab image\n"),
-        (
-            "grub.cfg",
-            "search --label root --set root\nlinux /vmlinuz root=LABEL=root\n",
-        ),
-    ] {
-        let mut file = filesystem.root_dir().create_file(name)?;
-        file.write_all(contents.as_bytes())?;
-    }
-    drop(filesystem);
-    Ok(volume.into_inner())
+        ("grub.cfg", grub.as_bytes().to_vec()),
+        ("EFI/BOOT/BOOTX64.EFI", efi_program::program(NO_SYSTEM)),
+    ];
+    format_esp(scratch, ESP_BYTES as u64, VOLUME_ID, &files)?;
+    let bytes = fs::read(scratch).map_err(|e| Error::io(scratch, "read", &e))?;
+    fs::remove_file(scratch).map_err(|e| Error::io(scratch, "remove", &e))?;
+    Ok(bytes)
 }
 
 /// A block that says which one it is, followed by bytes that no compressor makes small.

@@ -58,7 +58,7 @@ done
 [ -n "$disk" ] || { call "no disk is $(parameter root_device)"; give_up "no disk"; }
 
 if [ -x /bin/tgtd ]; then
-  tgtd
+  tgtd >/dev/null 2>&1
   until tgtadm --mode sys --op show >/dev/null 2>&1; do sleep 0.1; done
   adm() { tgtadm --lld iscsi "$@"; }
   adm --mode target --op new --tid 1 --targetname "$iqn"

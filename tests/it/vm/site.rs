@@ -27,7 +27,6 @@ pub(super) struct VmSite {
 
 /// What the deployer is told of the machine.
 pub(super) struct Wanted<'a> {
-    pub(super) deploy_iso: &'a Path,
     pub(super) capabilities: &'a str,
     /// `properties.root_device`, in TOML.
     pub(super) root_device: &'a str,
@@ -36,12 +35,22 @@ pub(super) struct Wanted<'a> {
 }
 
 impl VmSite {
-    /// A site whose machine has this iLO.
-    pub(super) fn start(ilo: &str) -> Self {
+    /// A site whose machine has this iLO and deploy ISO.
+    pub(super) fn start(ilo: &str, iso: &Path) -> Self {
         let processor = PROCESSOR.lock().unwrap_or_else(PoisonError::into_inner);
         let ilo = format!("vm-1:{ilo}");
         Self {
-            lab: LabUp::start_with(0, &["--vms", "1", "--lab-ilo", &ilo]),
+            lab: LabUp::start_with(
+                0,
+                &[
+                    "--vms",
+                    "1",
+                    "--lab-ilo",
+                    &ilo,
+                    "--lab-deploy-iso",
+                    iso.to_str().unwrap(),
+                ],
+            ),
             read_from: 0,
             _processor: processor,
         }
@@ -62,7 +71,7 @@ impl VmSite {
              key = {{ file = {key:?} }}\nca_file = {ca}\n{}\
              [nodes.vm-1]\nuuid = {}\nports = {}\n[nodes.vm-1.properties]\n\
              capabilities = {:?}\n{}\n[nodes.vm-1.driver_info]\nilo_address = {}\n\
-             ilo_username = {}\nilo_password_file = {}\nilo_ca_file = {ca}\ndeploy_iso = {:?}\n\
+             ilo_username = {}\nilo_password_file = {}\nilo_ca_file = {ca}\ndeploy_iso = {}\n\
              external_callback_url = {}\n[nodes.vm-1.instance_info]\n{}\n",
             self.lab.path("state"),
             api["listen"],
@@ -79,7 +88,7 @@ impl VmSite {
             driver["ilo_address"],
             driver["ilo_username"],
             driver["ilo_password_file"],
-            wanted.deploy_iso,
+            driver["deploy_iso"],
             driver["external_callback_url"],
             wanted.instance_info,
             ca = site["ca_file"],
