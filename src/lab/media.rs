@@ -9,12 +9,13 @@ use super::files::{make_private_dir, read_text, write_private};
 use crate::error::{Error, Kind, Result};
 use crate::image::bootsector::program;
 use crate::image::efi_program;
-use crate::image::esp::format_esp;
 use crate::image::iso::{Iso, IsoSpec, Source};
-use hadris_fs::Guid;
+use hadris_fat::{FatKind, FatOptions, VolumeLabel};
+use hadris_fs::{Content, Guid, Node as FsNode, Tree};
 use hadris_part::gpt::types::{EFI_SYSTEM, LINUX_FILESYSTEM};
 use hadris_part::{DiskLayout, PartitionSpec, Size};
 use hadris_storage::BlockSize;
+use hadris_storage::host::FileDevice;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -180,17 +181,37 @@ fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
 /// A FAT volume as UEFI looks for it, with files that say what they are.
 fn esp(scratch: &Path) -> Result<Vec<u8>> {
     let grub = "search --label root --set root\nlinux /vmlinuz root=LABEL=root\n";
+    let readme = "The EFI system partition of the flowrun lab's OS image.\n";
+    let program = efi_program::program(NO_SYSTEM);
     let files = [
-        (
-            "readme.txt",
-            b"The EFI system partition of the flowrun lab's OS image.\n".to_vec(),
-        ),
-        ("grub.cfg", grub.as_bytes().to_vec()),
-        ("EFI/BOOT/BOOTX64.EFI", efi_program::program(NO_SYSTEM)),
+        ("readme.txt", readme.as_bytes()),
+        ("grub.cfg", grub.as_bytes()),
+        ("EFI/BOOT/BOOTX64.EFI", &program),
     ];
-    format_esp(scratch, ESP_BYTES as u64, VOLUME_ID, &files)?;
-    let bytes = fs::read(scratch).map_err(|e| Error::io(scratch, "read", &e))?;
-    fs::remove_file(scratch).map_err(|e| Error::io(scratch, "remove", &e))?;
+    let broken =
+        |e: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("the lab's ESP: {e}"));
+    let mut tree = Tree::new();
+    for (name, content) in files {
+        let content = Content::bytes(content);
+        tree.insert(name, FsNode::file(content))
+            .map_err(|e| broken(&e))?;
+    }
+    let options = FatOptions::new()
+        .with_size(ESP_BYTES as u64)
+        .with_kind(FatKind::Fat16)
+        .with_serial(VOLUME_ID)
+        .with_label(VolumeLabel::new("LAB-ESP").map_err(|e| broken(&e))?);
+    let failed = |e: io::Error| Error::io(scratch, "make the EFI system partition", &e);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(scratch);
+    let mut device = FileDevice::new(file.map_err(failed)?).map_err(failed)?;
+    hadris_fat::sync::write(&mut device, &tree, &options).map_err(|e| broken(&e))?;
+    let bytes = fs::read(scratch).map_err(failed)?;
+    fs::remove_file(scratch).map_err(failed)?;
     Ok(bytes)
 }
 
