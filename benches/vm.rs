@@ -29,11 +29,13 @@ mod image {
     pub(crate) use crate::race::noise;
 }
 
+use flowrun::clock;
 use parts::{Exporter, classic_iso, parts};
 use serde_json::Value;
 use site::{VmSite, Wanted};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 fn main() {
     let arguments = std::env::args().skip(1).filter(|word| word != "--bench");
@@ -59,4 +61,54 @@ fn main() {
             println!("round {round}  {name:<5} written {write}  read back {read}");
         }
     }
+}
+
+/// One deployment; the image has no system, so it ends when the disk is verified.
+fn deploy(iso: &Path, image: &Path) -> (String, String) {
+    let site = VmSite::start("ilo5", iso);
+    site.configure(&Wanted {
+        capabilities: "boot_mode:bios",
+        root_device: "",
+        instance_info: format!("image_source = {image:?}\nimage_type = \"whole-disk\""),
+    });
+    let mut run = site.flow("deploy").spawn().unwrap();
+    let mut samples = Vec::new();
+    while run.try_wait().unwrap().is_none() {
+        if let Some(seconds) = site
+            .machine()
+            .and_then(|process| processor_seconds(&process))
+        {
+            samples.push((clock::unix_ms(), seconds));
+        }
+        flow::pause(Duration::from_millis(50));
+    }
+    let id = site.lab.newest_run().unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let shown = site.configured(&["show", "--json", &id]).output().unwrap();
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let bytes = fs::metadata(image).unwrap().len();
+    let entries = shown["entries"].as_array().unwrap();
+    ["disk.write_whole_disk_image", "disk.verify"]
+        .map(|name| {
+            let entry = entries.iter().find(|entry| entry["name"] == name);
+            let entry = entry.unwrap_or_else(|| panic!("no {name}: {}", site.console()));
+            let [from, to] = ["t0_ms", "t1_ms"].map(|at| entry[at].as_u64().unwrap());
+            let used = |at| {
+                let before = samples.iter().rev().find(|(time, _)| *time <= at);
+                before.map_or(0.0, |(_, seconds)| *seconds)
+            };
+            let rate = bytes as f64 / 1e3 / (to - from) as f64;
+            format!("{rate:6.1} MB/s, {:5.2} s", used(to) - used(from))
+        })
+        .into()
+}
+
+/// User and system time of a process.
+fn processor_seconds(process: &Path) -> Option<f64> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / 100.0)
 }

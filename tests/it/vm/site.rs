@@ -182,25 +182,24 @@ impl VmSite {
         names.filter(|name| name.starts_with(prefix)).count()
     }
 
-    /// Takes the machine's power away behind the iLO's back: kills its process.
-    pub(super) fn cut_power(&self) {
+    /// The machine's process, in `/proc`, if it runs.
+    pub(super) fn machine(&self) -> Option<PathBuf> {
         let folder = self.lab.path("nodes/vm-1");
         let is_ours = |path: &PathBuf| {
             let line = fs::read(path.join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             line.starts_with("qemu-system") && line.contains(folder.to_str().unwrap())
         };
-        let processes = fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|entry| Some(entry.ok()?.path()));
-        let found: Vec<PathBuf> = processes.filter(is_ours).collect();
-        let [process] = &found[..] else {
-            panic!("one machine should run: {found:?}");
-        };
+        let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        processes.map(|entry| entry.path()).find(is_ours)
+    }
+
+    /// Takes the machine's power away behind the iLO's back: kills its process.
+    pub(super) fn cut_power(&self) {
+        let process = self.machine().unwrap();
         let id = process.file_name().unwrap().to_str().unwrap();
-        let killed = Command::new("sh")
-            .args(["-c", &format!("kill -KILL {id}")])
-            .status();
+        let kill = format!("kill -KILL {id}");
+        let killed = Command::new("sh").args(["-c", &kill]).status();
         assert!(killed.unwrap().success());
     }
 }
