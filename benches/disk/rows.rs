@@ -243,7 +243,7 @@ fn fan_out(title: &str, settings: &Settings) {
     const DISKS: u32 = 20;
     let folder = tempfile::tempdir_in(&settings.shm).unwrap();
     let bytes = settings.bytes / u64::from(DISKS) / MIB * MIB;
-    let raw = text_like(&folder.path().join("raw"), bytes);
+    let raw = system_files(&folder.path().join("raw"), bytes);
     let packed = convert(
         &raw,
         &folder.path().join("qcow2"),
@@ -260,22 +260,33 @@ fn fan_out(title: &str, settings: &Settings) {
     race(title, settings.rounds, gib(settings.bytes), all);
 }
 
-/// Bytes that compress about as well as an operating system does.
-fn text_like(path: &Path, bytes: u64) -> PathBuf {
-    let mut file = std::io::BufWriter::new(File::create(path).unwrap());
-    let mut random = File::open("/dev/urandom").unwrap();
-    let (mut fresh, mut done) = ([0; 1536], 0);
-    while done < bytes {
-        // Three eighths random, the rest a repetition of it in another order.
-        random.read_exact(&mut fresh).unwrap();
-        for part in [&fresh[..], &fresh[512..], &fresh[..1024], &fresh[1024..]] {
-            file.write_all(part).unwrap();
-            done += part.len() as u64;
+/// The files of this system, each from a block of its own on as file systems lay them, until there
+/// are enough bytes.
+fn system_files(path: &Path, bytes: u64) -> PathBuf {
+    let mut to = File::create(path).unwrap();
+    while to.stream_position().unwrap() < bytes {
+        append_files(Path::new("/usr"), &mut to, bytes);
+    }
+    to.set_len(bytes).unwrap();
+    path.to_owned()
+}
+
+fn append_files(folder: &Path, to: &mut File, enough: u64) {
+    let mut items: Vec<_> = std::fs::read_dir(folder).unwrap().flatten().collect();
+    items.sort_by_key(std::fs::DirEntry::path);
+    for item in items {
+        let at = to.stream_position().unwrap();
+        if at >= enough {
+            return;
+        }
+        let kind = item.file_type().unwrap();
+        if kind.is_dir() {
+            append_files(&item.path(), to, enough);
+        } else if kind.is_file() {
+            to.seek(SeekFrom::Start(at.next_multiple_of(4096))).unwrap();
+            std::io::copy(&mut File::open(item.path()).unwrap(), to).unwrap();
         }
     }
-    let file = file.into_inner().unwrap();
-    file.set_len(bytes).unwrap();
-    path.to_owned()
 }
 
 /// Onto an empty file, on the first processor.
@@ -293,7 +304,7 @@ fn on_one_core(disk: &Path, bytes: u64, mut command: Command) -> Cost {
 fn qcow2(title: &str, settings: &Settings) {
     let folder = tempfile::tempdir_in(&settings.shm).unwrap();
     let bytes = settings.bytes / 2;
-    let raw = text_like(&folder.path().join("raw"), bytes);
+    let raw = system_files(&folder.path().join("raw"), bytes);
     let disk = folder.path().join("disk");
     for (name, how) in [
         ("zlib", " -c"),
@@ -324,7 +335,7 @@ fn qcow2(title: &str, settings: &Settings) {
 fn streams(title: &str, settings: &Settings) {
     let folder = tempfile::tempdir_in(&settings.shm).unwrap();
     let bytes = settings.bytes / 2;
-    let raw = text_like(&folder.path().join("raw"), bytes);
+    let raw = system_files(&folder.path().join("raw"), bytes);
     let disk = folder.path().join("disk");
     for (ending, pack, unpack) in [
         ("gz", "pigz -kf", "pigz -dcf"),

@@ -5,6 +5,7 @@
 //! lies inside the file, and what is held in memory is bounded by the first-level table.
 
 use crate::error::{Error, Kind, Result};
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -219,32 +220,57 @@ impl Qcow2 {
     }
 
     fn read_compressed(&self, at: u64, bytes: u64, skip: u64, part: &mut [u8]) -> Result<()> {
-        let mut packed = vec![0; usize::try_from(bytes).map_err(|_| damaged())?];
-        self.file
-            .read_exact_at(&mut packed, at)
-            .map_err(|e| damaged().caused_by(&e))?;
         let whole = usize::try_from(self.cluster_bytes()).map_err(|_| damaged())?;
-        if part.len() == whole {
-            return self.unpack(&packed, part);
-        }
-        let mut cluster = vec![0; whole];
-        self.unpack(&packed, &mut cluster)?;
-        let skip = usize::try_from(skip).map_err(|_| damaged())?;
-        part.copy_from_slice(cluster.get(skip..skip + part.len()).ok_or_else(damaged)?);
-        Ok(())
+        let bytes = usize::try_from(bytes).map_err(|_| damaged())?;
+        UNPACKER.with_borrow_mut(|unpacker| {
+            unpacker.packed.resize(bytes, 0);
+            self.file
+                .read_exact_at(&mut unpacker.packed, at)
+                .map_err(|e| damaged().caused_by(&e))?;
+            if part.len() == whole {
+                return unpacker.unpack(self.is_zstd, part);
+            }
+            let mut cluster = vec![0; whole];
+            unpacker.unpack(self.is_zstd, &mut cluster)?;
+            let skip = usize::try_from(skip).map_err(|_| damaged())?;
+            part.copy_from_slice(cluster.get(skip..skip + part.len()).ok_or_else(damaged)?);
+            Ok(())
+        })
     }
+}
 
+thread_local! {
+    static UNPACKER: RefCell<Unpacker> = RefCell::new(Unpacker {
+        packed: Vec::new(),
+        deflate: libdeflater::Decompressor::new(),
+        zstd: None,
+    });
+}
+
+/// What unpacking takes besides the cluster: making it anew for each one costs as much as the work.
+struct Unpacker {
+    packed: Vec<u8>,
+    deflate: libdeflater::Decompressor,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl Unpacker {
     /// `packed` may go on after the compressed data: its length is told in sectors.
-    fn unpack(&self, packed: &[u8], cluster: &mut [u8]) -> Result<()> {
+    fn unpack(&mut self, is_zstd: bool, cluster: &mut [u8]) -> Result<()> {
         let bad = |e: &dyn std::fmt::Display| damaged().cause(e.to_string());
-        let count = if self.is_zstd {
-            let frame = zstd::zstd_safe::find_frame_compressed_size(packed)
+        let count = if is_zstd {
+            let frame = zstd::zstd_safe::find_frame_compressed_size(&self.packed)
                 .map_err(|code| bad(&zstd::zstd_safe::get_error_name(code)))?;
-            let frame = packed.get(..frame).ok_or_else(damaged)?;
-            zstd::bulk::decompress_to_buffer(frame, cluster).map_err(|e: io::Error| bad(&e))?
+            let frame = self.packed.get(..frame).ok_or_else(damaged)?;
+            let zstd = match &mut self.zstd {
+                Some(zstd) => zstd,
+                none => none.insert(zstd::bulk::Decompressor::new().map_err(|e| bad(&e))?),
+            };
+            zstd.decompress_to_buffer(frame, cluster)
+                .map_err(|e: io::Error| bad(&e))?
         } else {
-            libdeflater::Decompressor::new()
-                .deflate_decompress(packed, cluster)
+            self.deflate
+                .deflate_decompress(&self.packed, cluster)
                 .map_err(|e| bad(&e))?
         };
         if count == cluster.len() {
