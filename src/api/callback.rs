@@ -38,6 +38,10 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// Most lines of one message of a ramdisk's log, and the longest of them.
+const MAX_LINES: usize = 500;
+const MAX_LINE_CHARS: usize = 1000;
+
 fn refuse(status: StatusCode, message: impl Into<String>) -> Refusal {
     Refusal(status, message.into())
 }
@@ -96,7 +100,23 @@ pub(super) async fn by_path(
     call: Call,
 ) -> Response {
     let uuid = path.map_or_else(|_| String::new(), |Path(uuid)| uuid);
-    match accept(&api, &uuid, &call.headers, &call.body).await {
+    let outcome = accept(&api, &uuid, &call.headers, &call.body).await;
+    answer(&api, &uuid, &call, outcome)
+}
+
+/// Lines of the ramdisk's log, for the log of its run.
+pub(super) async fn log(
+    State(api): State<Api>,
+    path: Result<Path<String>, PathRejection>,
+    call: Call,
+) -> Response {
+    let uuid = path.map_or_else(|_| String::new(), |Path(uuid)| uuid);
+    let outcome = take_log(&api, &uuid, &call.headers, &call.body).await;
+    answer(&api, &uuid, &call, outcome)
+}
+
+fn answer(api: &Api, uuid: &str, call: &Call, outcome: Result<(), Refusal>) -> Response {
+    match outcome {
         Ok(()) => StatusCode::OK.into_response(),
         Err(refusal) => {
             tracing::warn!(
@@ -124,29 +144,11 @@ const GUESSES: [StatusCode; 3] = [
 /// Checks key, token and contents; the callback is on disk before the 200 is sent. A repeat of
 /// the accepted one gets the same answer, also when the run has ended since.
 async fn accept(api: &Api, uuid: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
-    if !api.config.nodes.values().any(|node| node.uuid == uuid) {
-        let message = format!("node {uuid} could not be found");
-        return Err(refuse(StatusCode::NOT_FOUND, message));
-    }
-    let info = parse(body)?;
-    let key = text(&info, "key");
-    if key.is_empty() {
-        return Err(refuse(StatusCode::BAD_REQUEST, "missing: key"));
-    }
-    let journal = api.engine.journal();
-    let expected = journal.expected(uuid).await.map_err(|e| broken(&e))?;
-    let known = expected.iter().find(|run| same_hash(&run.key_hash, key));
-    let Some(run) = known else {
-        let waits = expected.iter().any(|run| !run.ended);
-        return Err(match waits {
-            true => refuse(StatusCode::BAD_REQUEST, "the deployment key does not match"),
-            false => does_not_wait(uuid),
-        });
-    };
-    check_token(run, headers, api.config.keystone.is_some())?;
-    check_contents(run, uuid, &info)?;
+    let (run, info) = known(api, uuid, headers, body).await?;
+    check_contents(&run, uuid, &info)?;
     let kept = Value::Object(info.into_iter().filter(|(name, _)| name != "key").collect());
     let kept = kept.to_string();
+    let journal = api.engine.journal();
     let first = match run.ended {
         false => journal
             .deliver(&run.run, CALLBACK, kept.clone())
@@ -162,6 +164,53 @@ async fn accept(api: &Api, uuid: &str, headers: &HeaderMap, body: &[u8]) -> Resu
         )),
         None => Err(does_not_wait(uuid)),
     }
+}
+
+/// The run whose key is in the body, and the body; the token is looked at, too.
+async fn known(
+    api: &Api,
+    uuid: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(ExpectedCallback, serde_json::Map<String, Value>), Refusal> {
+    if !api.config.nodes.values().any(|node| node.uuid == uuid) {
+        let message = format!("node {uuid} could not be found");
+        return Err(refuse(StatusCode::NOT_FOUND, message));
+    }
+    let info = parse(body)?;
+    let key = text(&info, "key");
+    if key.is_empty() {
+        return Err(refuse(StatusCode::BAD_REQUEST, "missing: key"));
+    }
+    let expected = api.engine.journal().expected(uuid).await;
+    let expected = expected.map_err(|e| broken(&e))?;
+    let waits = expected.iter().any(|run| !run.ended);
+    let mut expected = expected.into_iter();
+    let Some(run) = expected.find(|run| same_hash(&run.key_hash, key)) else {
+        return Err(match waits {
+            true => refuse(StatusCode::BAD_REQUEST, "the deployment key does not match"),
+            false => does_not_wait(uuid),
+        });
+    };
+    check_token(&run, headers, api.config.keystone.is_some())?;
+    Ok((run, info))
+}
+
+/// Puts the lines into the run's log, if the run is of this process.
+async fn take_log(api: &Api, uuid: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
+    let (run, info) = known(api, uuid, headers, body).await?;
+    if run.ended {
+        return Err(does_not_wait(uuid));
+    }
+    let lines = info.get("lines").and_then(Value::as_array);
+    let lines = lines.ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "missing: lines"))?;
+    for line in lines.iter().filter_map(Value::as_str).take(MAX_LINES) {
+        let printable = line.chars().filter(|c| !c.is_control());
+        let line: String = printable.take(MAX_LINE_CHARS).collect();
+        api.engine
+            .log(&run.run, "info", &format!("ramdisk: {line}"));
+    }
+    Ok(())
 }
 
 fn does_not_wait(uuid: &str) -> Refusal {

@@ -171,6 +171,10 @@ fn anybody() -> Router<Api> {
             "/nodes/{uuid}/vendor_passthru/pass_deploy_info",
             post(callback::by_path),
         )
+        .route(
+            "/v1/nodes/{uuid}/vendor_passthru/ramdisk_log",
+            post(callback::log),
+        )
         .route("/v1/nodes/{uuid}/vendor_passthru", post(callback::by_query))
         .route("/nodes/{uuid}/vendor_passthru", post(callback::by_query))
         .route("/healthz", get(async || "ok\n"))
@@ -221,6 +225,7 @@ mod tests {
         let open = [
             "/healthz",
             "/v1/nodes/{uuid}/vendor_passthru/pass_deploy_info",
+            "/v1/nodes/{uuid}/vendor_passthru/ramdisk_log",
             "/v1/nodes/{uuid}/vendor_passthru",
         ];
         let declared = declared.union(&open.into()).copied().collect();

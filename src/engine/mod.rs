@@ -190,6 +190,14 @@ impl Engine {
         &self.events
     }
 
+    /// Adds a line to the log of a run of this process; of others there is nothing to add to.
+    pub fn log(&self, run: &str, level: &str, text: &str) {
+        let run = self.held().get(run).cloned();
+        if let Some(run) = run {
+            run.log(level, "", text);
+        }
+    }
+
     /// Runs to the end, and cancels what takes longer than `limit`.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Kind, Result};
 use crate::http::{self, Trust};
 use crate::secret::Secret;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +13,10 @@ use std::time::Duration;
 
 /// Longest wait for one answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between two looks for new lines of the log, and the longest wait until they are taken.
+const LOG_PAUSE: Duration = Duration::from_secs(2);
+const LOG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest time spent on reporting a failure.
 const REPORT_DEADLINE: Duration = Duration::from_secs(60);
@@ -35,6 +39,7 @@ const PAUSES: Backoff = Backoff {
 pub(super) struct Callback {
     client: Client,
     url: String,
+    log_url: String,
     token: Option<Secret>,
     key: Secret,
     address: IpAddr,
@@ -66,12 +71,14 @@ impl Callback {
             None if parameters.ironic_api_url.starts_with("http:") => Trust::Insecure,
             None => Trust::System,
         };
+        let node = format!(
+            "{}/v1/nodes/{}/vendor_passthru",
+            parameters.ironic_api_url, parameters.deployment_id
+        );
         Ok(Self {
             client: http::client(&trust, REQUEST_TIMEOUT)?,
-            url: format!(
-                "{}/v1/nodes/{}/vendor_passthru/pass_deploy_info",
-                parameters.ironic_api_url, parameters.deployment_id
-            ),
+            url: format!("{node}/pass_deploy_info"),
+            log_url: format!("{node}/ramdisk_log"),
             token,
             address: parameters.deploy_address.unwrap_or(address),
             has_chap: parameters.chap.is_some(),
@@ -81,8 +88,46 @@ impl Callback {
         })
     }
 
+    /// Sends the log for as long as it is polled. A deployer that does not take it, as Ironic, is
+    /// not bothered again.
+    pub(super) async fn send_log(&self) {
+        loop {
+            tokio::time::sleep(LOG_PAUSE).await;
+            if !self.send_log_once().await {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Sends what was logged since the last time; false if the deployer does not take it.
+    pub(super) async fn send_log_once(&self) -> bool {
+        let lines = self.log.take();
+        if lines.is_empty() {
+            return true;
+        }
+        let body = json!({ "key": self.key.expose(), "lines": lines });
+        let response = self
+            .post(&self.log_url, &body)
+            .timeout(LOG_TIMEOUT)
+            .send()
+            .await;
+        // Lines that are lost on the way are on the console all the same.
+        response.map_or(true, |response| {
+            response.status().is_success() || is_passing(response.status())
+        })
+    }
+
+    fn post(&self, url: &str, body: &Value) -> RequestBuilder {
+        let request = self.client.post(url).json(body);
+        match &self.token {
+            Some(token) => request.header("X-Auth-Token", token.expose()),
+            None => request,
+        }
+    }
+
     /// Says why the disk cannot be written, if that is heard soon.
     pub(super) async fn report(&self, failure: &Error) -> Result<()> {
+        self.send_log_once().await;
         self.deliver(&failure.to_string(), REPORT_DEADLINE).await
     }
 
@@ -131,10 +176,7 @@ impl Callback {
     }
 
     async fn call(&self, error: &str) -> Result<StatusCode, Failure> {
-        let mut request = self.client.post(&self.url).json(&self.body(error));
-        if let Some(token) = &self.token {
-            request = request.header("X-Auth-Token", token.expose());
-        }
+        let request = self.post(&self.url, &self.body(error));
         let response = request.send().await.map_err(|e| Failure {
             error: http::no_answer(e),
             refused: false,

@@ -23,6 +23,12 @@ pub const DONE_PORT: u16 = 10000;
 pub trait Log: Send + Sync + fmt::Debug {
     /// Takes one line, without secrets.
     fn line(&self, text: &str);
+
+    /// Gives the lines away that were not given away before, oldest first, to be sent to the
+    /// deployer. A log that is read where it is written has none.
+    fn take(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A log that goes to the program's own.
@@ -136,13 +142,21 @@ pub async fn run(options: DeployOptions) -> Result<DeployEnd> {
         address: options.address,
     };
     let callback = Callback::new(caller, Arc::clone(&options.log))?;
-    let failure = match export(&options).await {
-        Ok(export) => {
-            callback.deliver("", options.callback_deadline).await?;
-            match export.finish(&options).await {
-                Ok(()) => return Ok(DeployEnd::Reboot),
-                Err(failure) => failure,
-            }
+    let work = async {
+        let export = export(&options).await?;
+        if let Err(unheard) = callback.deliver("", options.callback_deadline).await {
+            return Ok(Err(unheard));
+        }
+        export.finish(&options).await.map(Ok)
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        () = callback.send_log() => Ok(Err(Error::new(Kind::Internal, "the log ended"))),
+    };
+    let failure = match outcome {
+        Ok(end) => {
+            callback.send_log_once().await;
+            return end.map(|()| DeployEnd::Reboot);
         }
         Err(failure) => failure,
     };

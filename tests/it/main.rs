@@ -12,6 +12,7 @@ mod node;
 mod objectstore;
 mod openstack;
 mod quirks;
+mod ramdisk;
 mod reload;
 mod serve;
 mod support;

@@ -436,10 +436,11 @@ async fn say_done(address: &str) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn parameters(properties: Value) -> Result<String> {
+    fn parameters(properties: &Value) -> Result<String> {
         let node = json!({
             "uuid": "1be26c0b-03f2-4d2e-ae87-c02d7f33c781",
             "properties": properties,
+            "driver_info": { "ilo_address": "x", "ilo_username": "x", "ilo_password_file": "x" },
         });
         let node: Node = serde_json::from_value(node).unwrap();
         let run = "0193a2b4c5d67e8f9a0b1c2d3e4f5a6b";
@@ -448,14 +449,14 @@ mod tests {
 
     #[test]
     fn the_network_goes_to_the_ramdisk_as_it_stands() {
-        let plain = parameters(json!({})).unwrap();
+        let plain = parameters(&json!({})).unwrap();
         assert_eq!(plain, r#"{"time":"1733601576"}"#);
         let network = json!({
             "ip_address": "192.0.2.10/24", "gateway": "192.0.2.1", "vlan": 100,
             "nameservers": ["192.0.2.53", "192.0.2.54"],
         });
         let all = json!({ "deploy_network": network, "wipe_disk_metadata": true });
-        let text = parameters(all).unwrap();
+        let text = parameters(&all).unwrap();
         assert!(
             text.contains(r#""nameservers":"192.0.2.53,192.0.2.54""#),
             "{text}"
@@ -474,7 +475,7 @@ mod tests {
             (json!({ "ip_address": "192.0.2.10" }), "ip_address is"),
             (json!({ "vlan": {} }), "vlan is"),
         ] {
-            let error = parameters(json!({ "deploy_network": wrong })).unwrap_err();
+            let error = parameters(&json!({ "deploy_network": wrong })).unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid);
             assert!(error.message().contains(expected), "{error}");
         }

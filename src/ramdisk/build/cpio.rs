@@ -109,12 +109,24 @@ mod tests {
         let bytes = archive.finish();
         let text = String::from_utf8_lossy(&bytes);
         let fields = [
-            "070701", "00000001", "000041ED", "00000000", "00000000", "00000002", "00000000",
-            "00000000", "00000000", "00000000", "00000000", "00000000", "00000002", "00000000",
-            "a\0\0\0",
+            "070701",
+            "00000001",
+            "000041ED",
+            "00000000",
+            "00000000",
+            "00000002",
+            "00000000",
+            "00000000",
+            "00000000",
+            "00000000",
+            "00000000",
+            "00000000",
+            "00000002",
+            "00000000",
+            "a\x00070701",
         ];
         assert!(text.starts_with(&fields.concat()), "{text:?}");
-        assert!(text.contains("a/b\0\0\012345\0\0\0070701"), "{text:?}");
+        assert!(text.contains("a/b\0\0\x0012345\0\0\x00070701"), "{text:?}");
         assert_eq!(text.matches("070701").count(), 4);
         assert!(text.contains("TRAILER!!!"));
         assert_eq!(bytes.len() % 4, 0);

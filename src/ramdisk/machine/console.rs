@@ -22,6 +22,8 @@ pub(super) struct Consoles {
 struct Inner {
     devices: Vec<File>,
     kept: VecDeque<String>,
+    /// How many of the newest lines were not taken yet.
+    untaken: usize,
 }
 
 impl Consoles {
@@ -41,6 +43,7 @@ impl Consoles {
         let inner = Inner {
             devices: names.iter().filter_map(open).collect(),
             kept: VecDeque::new(),
+            untaken: 0,
         };
         Self {
             began: clock::instant(),
@@ -56,9 +59,7 @@ impl Consoles {
 
     /// The newest lines, oldest first.
     pub(super) fn newest(&self, count: usize) -> Vec<String> {
-        let inner = self.inner();
-        let skipped = inner.kept.len().saturating_sub(count);
-        inner.kept.iter().skip(skipped).cloned().collect()
+        self.inner().newest(count)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -67,6 +68,24 @@ impl Consoles {
 }
 
 impl Inner {
+    fn newest(&self, count: usize) -> Vec<String> {
+        let skipped = self.kept.len().saturating_sub(count);
+        self.kept.iter().skip(skipped).cloned().collect()
+    }
+
+    fn keep(&mut self, line: String) {
+        if self.kept.len() == KEPT_LINES {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(line);
+        self.untaken = (self.untaken + 1).min(KEPT_LINES);
+    }
+
+    fn take(&mut self) -> Vec<String> {
+        let count = std::mem::take(&mut self.untaken);
+        self.newest(count)
+    }
+
     /// A console that does not take it, as one without a line, is no reason to stop.
     fn write(&mut self, text: &str) {
         for device in &mut self.devices {
@@ -82,12 +101,39 @@ impl Log for Consoles {
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
-        let line = format!("[{:8.3}] flowrun: {printable}", elapsed.as_secs_f64());
+        let time = elapsed.as_secs_f64();
         let mut inner = self.inner();
-        inner.write(&format!("{line}\r\n"));
-        if inner.kept.len() == KEPT_LINES {
-            inner.kept.pop_front();
+        inner.write(&format!("[{time:8.3}] flowrun: {printable}\r\n"));
+        inner.keep(format!("[{time:8.3}] {printable}"));
+    }
+
+    fn take(&self) -> Vec<String> {
+        self.inner().take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_taken_once() {
+        let mut inner = Inner {
+            devices: Vec::new(),
+            kept: VecDeque::new(),
+            untaken: 0,
+        };
+        inner.keep("a".into());
+        inner.keep("b".into());
+        assert_eq!(inner.take(), ["a", "b"]);
+        inner.keep("c".into());
+        assert_eq!(inner.take(), ["c"]);
+        assert!(inner.take().is_empty());
+        assert_eq!(inner.newest(2), ["b", "c"]);
+        for number in 0..KEPT_LINES + 5 {
+            inner.keep(number.to_string());
         }
-        inner.kept.push_back(line);
+        let taken = inner.take();
+        assert_eq!((taken.len(), taken[0].as_str()), (KEPT_LINES, "5"));
     }
 }
