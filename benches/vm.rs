@@ -1,14 +1,16 @@
 //! The same disk image written to one virtual machine through three deploy ramdisks: ours, the
 //! kernel's own target (LIO), and tgtd; rates, and what the emulated machine computed for it.
 //!
-//! `cargo bench --bench vm [-- MIB [ROUNDS]]`; it needs what `tests/run.sh packages boot` prepares,
-//! and `FLOWRUN_TEST_BOOT`.
+//! `cargo bench --bench vm [-- MIB [ROUNDS [DEPLOY_ISO]]]`; it needs what `tests/run.sh packages boot`
+//! prepares, and `FLOWRUN_TEST_BOOT`.
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
     clippy::indexing_slicing,
+    clippy::cast_precision_loss,
     reason = "a benchmark prints, and stops at the first surprise"
 )]
 #![allow(dead_code, reason = "of the tests' machinery a part is used")]
@@ -17,8 +19,6 @@
 mod flow;
 #[path = "../tests/it/vm/parts.rs"]
 mod parts;
-#[path = "support/race.rs"]
-mod race;
 #[path = "../tests/it/vm/site.rs"]
 mod site;
 #[path = "../tests/it/support.rs"]
@@ -26,7 +26,14 @@ mod support;
 
 /// What the tests' machinery calls by this name.
 mod image {
-    pub(crate) use crate::race::noise;
+    use std::io::Read;
+
+    pub(crate) fn noise(_seed: u64, length: usize) -> Vec<u8> {
+        let mut noise = vec![0; length];
+        let mut random = std::fs::File::open("/dev/urandom").unwrap();
+        random.read_exact(&mut noise).unwrap();
+        noise
+    }
 }
 
 use flowrun::clock;
@@ -34,23 +41,23 @@ use parts::{Exporter, classic_iso, parts};
 use serde_json::Value;
 use site::{VmSite, Wanted};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 fn main() {
-    let arguments = std::env::args().skip(1).filter(|word| word != "--bench");
-    let numbers: Vec<u64> = arguments.map(|word| word.parse().unwrap()).collect();
-    let (mib, rounds) = match numbers[..] {
-        [] => (256, 3),
-        [mib] => (mib, 3),
-        [mib, rounds] => (mib, rounds),
-        _ => panic!("usage: vm [MIB [ROUNDS]]"),
-    };
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    let number =
+        |at: usize, standard: usize| words.get(at).map_or(standard, |word| word.parse().unwrap());
+    let (mib, rounds) = (number(0, 256), number(1, 3));
+    let own = || parts().deploy_iso.clone();
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("image.raw");
-    fs::write(&image, race::noise(mib as usize)).unwrap();
+    fs::write(&image, image::noise(0, mib << 20)).unwrap();
     let isos = [
-        ("ours", parts().deploy_iso.clone()),
+        ("ours", words.get(2).map_or_else(own, PathBuf::from)),
         ("LIO", classic_iso(folder.path(), Exporter::Lio)),
         ("tgtd", classic_iso(folder.path(), Exporter::Tgtd)),
     ];

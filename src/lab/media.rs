@@ -250,9 +250,9 @@ mod tests {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [first, second] = folders.each_ref().map(|f| Media::make(f.path()).unwrap());
         assert_eq!(first.image_sha256, second.image_sha256);
-        let iso = |media: &Media| std::fs::read(&media.deploy_iso).unwrap();
+        let iso = |media: &Media| fs::read(&media.deploy_iso).unwrap();
         assert!(iso(&first) == iso(&second));
-        let found = std::fs::metadata(&first.image).unwrap();
+        let found = fs::metadata(&first.image).unwrap();
         assert_eq!(found.len(), IMAGE_BYTES);
         assert!(found.blocks() * 512 < IMAGE_BYTES / 4);
 
@@ -269,8 +269,8 @@ mod tests {
         let table = run("sgdisk", &["-p", image]);
         assert!(table.contains("EF00") && table.contains("8300"), "{table}");
         let esp = first.image.with_file_name("esp.fat");
-        let bytes = std::fs::read(&first.image).unwrap();
-        std::fs::write(&esp, &bytes[1 << 20..(1 << 20) + ESP_BYTES]).unwrap();
+        let bytes = fs::read(&first.image).unwrap();
+        fs::write(&esp, &bytes[1 << 20..(1 << 20) + ESP_BYTES]).unwrap();
         run("fsck.vfat", &["-n", esp.to_str().unwrap()]);
         let text = run("mtype", &["-i", esp.to_str().unwrap(), "::readme.txt"]);
         assert!(text.contains("EFI system partition"), "{text}");
@@ -278,7 +278,7 @@ mod tests {
         // What is there already is kept.
         let before = found.modified().unwrap();
         assert_eq!(Media::make(folders[0].path()).unwrap(), first);
-        let after = std::fs::metadata(&first.image).unwrap().modified().unwrap();
+        let after = fs::metadata(&first.image).unwrap().modified().unwrap();
         assert_eq!(before, after);
     }
 }
