@@ -1,8 +1,8 @@
 //! The same disk image written to one virtual machine through three deploy ramdisks: ours, the
 //! kernel's own target (LIO), and tgtd; rates, and what the emulated machine computed for it.
 //!
-//! `cargo bench --bench vm [-- MIB [ROUNDS [DEPLOY_ISO]]]`; it needs what `tests/run.sh packages boot`
-//! prepares, and `FLOWRUN_TEST_BOOT`.
+//! `cargo bench --bench vm [-- MIB [ROUNDS [DEPLOY_ISO]]]`; it needs what
+//! `tests/run.sh packages boot` prepares, and `FLOWRUN_TEST_BOOT`.
 
 #![expect(
     clippy::unwrap_used,

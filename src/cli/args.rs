@@ -44,8 +44,8 @@ pub(super) struct Cli {
     /// iLO of the nodes of a site that is started, e.g. ilo6 or lab-2:ilo4-rest [default: one each]
     #[arg(long, global = true, value_name = "ILO")]
     pub(super) lab_ilo: Vec<String>,
-    /// Deploy ISO of virtual machines (vm-1 …) of a site that is started [default: made of this host's
-    /// kernel]
+    /// Deploy ISO of virtual machines (vm-1 …) of a site that is started [default: made of this
+    /// host's kernel]
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) lab_deploy_iso: Option<PathBuf>,
     /// A `flowrun serve` that runs the flow and is asked, e.g. https://deploy.example:6385

@@ -102,7 +102,7 @@ mod tests {
         for line in [
             "lea    0x1e(%rip),%rdx        # 0x1030",
             "call   *0x100(%rax)",
-            "jmp    1029",
+            "jmp    0x1029",
         ] {
             assert!(code.contains(line), "{line} in {code}");
         }

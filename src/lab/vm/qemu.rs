@@ -1,8 +1,8 @@
 //! The machine as QEMU is told it, and what has to be installed for it.
 //!
 //! Each choice has a reason. TCG always: a `/dev/kvm` that opens is not one that runs a stock
-//! kernel. One processor: TCG runs more of them slower. It has RDRAND: without, what waits for the
-//! kernel's first random numbers may wait for minutes. Disks and NIC as a distribution's kernel
+//! kernel. One processor: TCG runs more of them slower. It has RDRAND: without, the kernel's
+//! first random numbers come after ten seconds and more. Disks and NIC as a distribution's kernel
 //! has drivers for; the virtual drives on USB, as an iLO's are. A reset ends the process: only a
 //! cold start with another boot order makes a one-time boot exact, since SeaBIOS resets once more
 //! after a warm one.
