@@ -44,6 +44,10 @@ pub(super) struct Cli {
     /// iLO of the nodes of a site that is started, e.g. ilo6 or lab-2:ilo4-rest [default: one each]
     #[arg(long, global = true, value_name = "ILO")]
     pub(super) lab_ilo: Vec<String>,
+    /// Deploy ISO of virtual machines (vm-1 …) of a site that is started [default: made of this
+    /// host's kernel]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) lab_deploy_iso: Option<PathBuf>,
     /// A `flowrun serve` that runs the flow and is asked, e.g. https://deploy.example:6385
     #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["config", "lab", "lab_dir"])]
     pub(super) server: Option<String>,
@@ -481,11 +485,12 @@ const COMMANDS: [&str; 18] = [
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.
 pub(super) fn with_run(mut args: Vec<OsString>) -> Vec<OsString> {
-    const WITH_VALUE: [&str; 8] = [
+    const WITH_VALUE: [&str; 9] = [
         "--config",
         "--lab-dir",
         "--lab-fault",
         "--lab-ilo",
+        "--lab-deploy-iso",
         "--server",
         "--ca-file",
         "--token-file",

@@ -6,6 +6,7 @@ pub mod artifact;
 pub mod bootsector;
 pub mod checksum;
 pub mod configdrive;
+pub mod efi_program;
 pub mod esp;
 pub mod filesystem;
 pub mod iso;

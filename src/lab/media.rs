@@ -8,16 +8,18 @@
 use super::files::{make_private_dir, read_text, write_private};
 use crate::error::{Error, Kind, Result};
 use crate::image::bootsector::program;
+use crate::image::efi_program;
 use crate::image::iso::{Iso, IsoSpec, Source};
-use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
-use hadris_fs::Guid;
+use hadris_fat::{FatKind, FatOptions, VolumeLabel};
+use hadris_fs::{Content, Guid, Node as FsNode, Tree};
 use hadris_part::gpt::types::{EFI_SYSTEM, LINUX_FILESYSTEM};
 use hadris_part::{DiskLayout, PartitionSpec, Size};
 use hadris_storage::BlockSize;
+use hadris_storage::host::FileDevice;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::{self, BufWriter, Cursor, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -28,13 +30,17 @@ pub const CONTAINER: &str = "flowrun_images";
 pub const DEPLOY_ISO: &str = "deploy.iso";
 
 /// Changes when the files that are built change.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 const SECTOR_BYTES: u64 = 512;
 const IMAGE_BYTES: u64 = 32 << 20;
 const ESP_BYTES: usize = 8 << 20;
 /// What of sector 0 is boot code; the disk identifier and the table follow.
 const BOOT_CODE_BYTES: usize = 440;
+/// What the image says when it is booted.
+const NO_SYSTEM: &str = "flowrun lab image: a disk for simulated servers, without a system.";
+/// Of the EFI system partition.
+const VOLUME_ID: u32 = 0x1ab0_0001;
 /// GUID of the image's partition table.
 const DISK_GUID: [u8; 16] = *b"flowrun lab disk";
 /// Blocks of the root partition, and which of them hold data.
@@ -83,7 +89,8 @@ impl Media {
             write_private(path, &stand_in("boot loader stand-in", bytes))?;
         }
         write_deploy_iso(&deploy_iso)?;
-        write_image(&image).map_err(|e| Error::io(&image, "write the OS image", &e))?;
+        let esp = esp(&folder.join("esp.new"))?;
+        write_image(&image, &esp).map_err(|e| Error::io(&image, "write the OS image", &e))?;
         let media = Self {
             version: VERSION,
             image_sha256: sha256(&image).map_err(|e| Error::io(&image, "read", &e))?,
@@ -132,7 +139,7 @@ fn write_deploy_iso(path: &Path) -> Result<()> {
 }
 
 /// Writes the OS image; what is not written is a hole.
-fn write_image(path: &Path) -> io::Result<()> {
+fn write_image(path: &Path, esp: &[u8]) -> io::Result<()> {
     let file = File::create(path)?;
     file.set_len(IMAGE_BYTES)?;
     let esp_mib = (ESP_BYTES >> 20) as u64;
@@ -142,7 +149,7 @@ fn write_image(path: &Path) -> io::Result<()> {
         .partition(PartitionSpec::new(LINUX_FILESYSTEM, Size::Remaining).with_name("root"))
         .build(IMAGE_BYTES / SECTOR_BYTES, block_size)
         .map_err(io::Error::other)?;
-    let code = program("flowrun lab image: a disk for simulated servers, without a system.");
+    let code = program(NO_SYSTEM);
     let code = code.map_err(io::Error::other)?;
     disk.set_bootstrap(code.get(..BOOT_CODE_BYTES).unwrap_or_default())
         .map_err(io::Error::other)?;
@@ -153,7 +160,7 @@ fn write_image(path: &Path) -> io::Result<()> {
         let partition = disk.partition(slot).ok_or(io::ErrorKind::InvalidData)?;
         io::Result::Ok(partition.start() * SECTOR_BYTES)
     };
-    write_sparse(&file, &esp()?, start(0)?)?;
+    write_sparse(&file, esp, start(0)?)?;
     let root = start(1)?;
     for number in DATA_BLOCKS.into_iter().flatten() {
         file.write_all_at(&data_block(number), root + number * BLOCK_BYTES as u64)?;
@@ -172,31 +179,40 @@ fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
 }
 
 /// A FAT volume as UEFI looks for it, with files that say what they are.
-fn esp() -> io::Result<Vec<u8>> {
-    let mut volume = Cursor::new(vec![0; ESP_BYTES]);
-    let options = FormatVolumeOptions::new()
-        .fat_type(FatType::Fat16)
-        .bytes_per_cluster(512)
-        .volume_label(*b"LAB-ESP    ");
-    fatfs::format_volume(&mut volume, options)?;
-    volume.set_position(0);
-    let filesystem = FileSystem::new(&mut volume, FsOptions::new())?;
-    for (name, contents) in [
-        (
-            "readme.txt",
-            "The EFI system partition of the flowrun lab's OS image.\n",
-        ),
-        ("startup.nsh", "echo flowrun lab image\n"),
-        (
-            "grub.cfg",
-            "search --label root --set root\nlinux /vmlinuz root=LABEL=root\n",
-        ),
-    ] {
-        let mut file = filesystem.root_dir().create_file(name)?;
-        file.write_all(contents.as_bytes())?;
+fn esp(scratch: &Path) -> Result<Vec<u8>> {
+    let grub = "search --label root --set root\nlinux /vmlinuz root=LABEL=root\n";
+    let readme = "The EFI system partition of the flowrun lab's OS image.\n";
+    let program = efi_program::program(NO_SYSTEM);
+    let files = [
+        ("readme.txt", readme.as_bytes()),
+        ("grub.cfg", grub.as_bytes()),
+        ("EFI/BOOT/BOOTX64.EFI", &program),
+    ];
+    let broken =
+        |e: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("the lab's ESP: {e}"));
+    let mut tree = Tree::new();
+    for (name, content) in files {
+        let content = Content::bytes(content);
+        tree.insert(name, FsNode::file(content))
+            .map_err(|e| broken(&e))?;
     }
-    drop(filesystem);
-    Ok(volume.into_inner())
+    let options = FatOptions::new()
+        .with_size(ESP_BYTES as u64)
+        .with_kind(FatKind::Fat16)
+        .with_serial(VOLUME_ID)
+        .with_label(VolumeLabel::new("LAB-ESP").map_err(|e| broken(&e))?);
+    let failed = |e: io::Error| Error::io(scratch, "make the EFI system partition", &e);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(scratch);
+    let mut device = FileDevice::new(file.map_err(failed)?).map_err(failed)?;
+    hadris_fat::sync::write(&mut device, &tree, &options).map_err(|e| broken(&e))?;
+    let bytes = fs::read(scratch).map_err(failed)?;
+    fs::remove_file(scratch).map_err(failed)?;
+    Ok(bytes)
 }
 
 /// A block that says which one it is, followed by bytes that no compressor makes small.
@@ -234,9 +250,9 @@ mod tests {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [first, second] = folders.each_ref().map(|f| Media::make(f.path()).unwrap());
         assert_eq!(first.image_sha256, second.image_sha256);
-        let iso = |media: &Media| std::fs::read(&media.deploy_iso).unwrap();
+        let iso = |media: &Media| fs::read(&media.deploy_iso).unwrap();
         assert!(iso(&first) == iso(&second));
-        let found = std::fs::metadata(&first.image).unwrap();
+        let found = fs::metadata(&first.image).unwrap();
         assert_eq!(found.len(), IMAGE_BYTES);
         assert!(found.blocks() * 512 < IMAGE_BYTES / 4);
 
@@ -253,8 +269,8 @@ mod tests {
         let table = run("sgdisk", &["-p", image]);
         assert!(table.contains("EF00") && table.contains("8300"), "{table}");
         let esp = first.image.with_file_name("esp.fat");
-        let bytes = std::fs::read(&first.image).unwrap();
-        std::fs::write(&esp, &bytes[1 << 20..(1 << 20) + ESP_BYTES]).unwrap();
+        let bytes = fs::read(&first.image).unwrap();
+        fs::write(&esp, &bytes[1 << 20..(1 << 20) + ESP_BYTES]).unwrap();
         run("fsck.vfat", &["-n", esp.to_str().unwrap()]);
         let text = run("mtype", &["-i", esp.to_str().unwrap(), "::readme.txt"]);
         assert!(text.contains("EFI system partition"), "{text}");
@@ -262,7 +278,7 @@ mod tests {
         // What is there already is kept.
         let before = found.modified().unwrap();
         assert_eq!(Media::make(folders[0].path()).unwrap(), first);
-        let after = std::fs::metadata(&first.image).unwrap().modified().unwrap();
+        let after = fs::metadata(&first.image).unwrap().modified().unwrap();
         assert_eq!(before, after);
     }
 }

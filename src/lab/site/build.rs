@@ -6,7 +6,7 @@ use super::generations::Generations;
 use super::hardware::Hardware;
 use super::network::{Block, Counts, Place};
 use super::record::{self, NodeRecord, Record, StoreRecord};
-use super::{Inner, Server, Site, SiteOptions, describe, state};
+use super::{Inner, Server, Site, SiteOptions, deploy_iso, describe, state};
 use crate::error::{Error, Kind, Result};
 use crate::http::Trust;
 use crate::http::server::{Identity, ServerHandle, serve_tls};
@@ -38,6 +38,8 @@ pub(super) struct Ground {
     pub(super) record: Record,
     pub(super) authority: Authority,
     pub(super) media: Media,
+    /// What virtual machines deploy with, if there are any.
+    pub(super) vm_deploy_iso: Option<PathBuf>,
     pub(super) inner: Inner,
     /// Whose uploads find the store full.
     full_for: Vec<String>,
@@ -66,13 +68,7 @@ impl Ground {
         };
         counts.check()?;
         make_private_dir(&options.dir)?;
-        let dir = std::fs::canonicalize(&options.dir);
-        let dir = dir.map_err(|e| Error::io(&options.dir, "find", &e))?;
-        // Paths go into JSON.
-        if dir.to_str().is_none() {
-            let message = "the path of a lab directory has to be UTF-8";
-            return Err(Error::new(Kind::Invalid, message).target(dir.display().to_string()));
-        }
+        let dir = place(&options.dir)?;
         let lock = take_lock(&dir)?;
         let record = open_record(&dir, counts)?;
         let block = record.block;
@@ -92,6 +88,9 @@ impl Ground {
         let ilos = ilos.collect::<Result<_>>()?;
         describe::write_api_identity(&dir, &identity)?;
         let media = Media::make(&dir.join("images"))?;
+        let vm_deploy_iso = (options.vms > 0)
+            .then(|| deploy_iso::prepare(&dir.join("images"), options.vm_deploy_iso.as_deref()))
+            .transpose()?;
         let trust = Trust::Ca(authority.pem().to_owned());
         let plan = ServerPlan {
             dir: &dir,
@@ -118,6 +117,7 @@ impl Ground {
             record,
             authority,
             media,
+            vm_deploy_iso,
             inner,
             full_for,
             lock,
@@ -272,6 +272,18 @@ impl ServerPlan<'_> {
             hardware,
             callback_url: None,
         })
+    }
+}
+
+/// The path of a lab directory as it goes into JSON.
+fn place(dir: &Path) -> Result<PathBuf> {
+    let dir = std::fs::canonicalize(dir).map_err(|e| Error::io(dir, "find", &e))?;
+    match dir.to_str() {
+        Some(_) => Ok(dir),
+        None => {
+            let message = "the path of a lab directory has to be UTF-8";
+            Err(Error::new(Kind::Invalid, message).target(dir.display().to_string()))
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Server;
 use super::build::Ground;
+use crate::config::BootLoadersSection;
 use crate::error::Result;
 use crate::http::server::Identity;
 use crate::ilo::model::BootMode;
@@ -51,7 +52,7 @@ pub(super) fn site(ground: &Ground) -> Value {
         },
         "state_url": format!("{store_url}{}", super::state::PATH),
         "deploy_iso": {"container": CONTAINER, "object": DEPLOY_ISO},
-        "boot_loaders": ground.media.boot_loaders,
+        "boot_loaders": boot_loaders(ground),
         "image": {
             "path": ground.media.image,
             "size_bytes": ground.media.image_bytes,
@@ -59,6 +60,22 @@ pub(super) fn site(ground: &Ground) -> Value {
         },
         "nodes": nodes,
     })
+}
+
+/// What boot ISOs are built of: virtual machines run it, so theirs are the host's if it has them.
+fn boot_loaders(ground: &Ground) -> [PathBuf; 4] {
+    let BootLoadersSection {
+        isolinux,
+        ldlinux,
+        grub,
+        mbr,
+        ..
+    } = BootLoadersSection::default();
+    let installed = [isolinux, ldlinux, grub, mbr];
+    match ground.vm_deploy_iso.is_some() && installed.iter().all(|file| file.is_file()) {
+        true => installed,
+        false => ground.media.boot_loaders.clone(),
+    }
 }
 
 /// In the words of an inventory.
@@ -91,8 +108,12 @@ fn node(ground: &Ground, server: &Server) -> Value {
         "screen": server.hardware.screen_path(),
         "media": folder.join("media"),
     });
-    if let (Some(url), Some(driver)) = (&server.callback_url, node.get_mut("driver_info")) {
-        driver["external_callback_url"] = Value::from(url.as_str());
+    let driver = node.get_mut("driver_info").and_then(Value::as_object_mut);
+    if let (Some(url), Some(iso), Some(driver)) =
+        (&server.callback_url, &ground.vm_deploy_iso, driver)
+    {
+        driver.insert("external_callback_url".to_owned(), url.as_str().into());
+        driver.insert("deploy_iso".to_owned(), json!(iso));
     }
     node
 }

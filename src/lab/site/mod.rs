@@ -2,6 +2,7 @@
 //! files that a deployer needs to reach them.
 
 mod build;
+mod deploy_iso;
 mod describe;
 mod faults;
 mod full;
@@ -34,6 +35,8 @@ pub struct SiteOptions {
     pub nodes: usize,
     /// How many virtual machines: `vm-1` and so on. They need QEMU.
     pub vms: usize,
+    /// What they deploy with; absent: an ISO of this program and the host's kernel.
+    pub vm_deploy_iso: Option<PathBuf>,
     /// Size of a new node's disk.
     pub disk_bytes: u64,
     /// How long a power-on self test takes.
@@ -53,6 +56,7 @@ impl SiteOptions {
             dir: dir.into(),
             nodes: 1,
             vms: 0,
+            vm_deploy_iso: None,
             disk_bytes: 4 << 30,
             post_time: Duration::from_secs(2),
             ilos: Vec::new(),

@@ -1,7 +1,8 @@
 //! The machine as QEMU is told it, and what has to be installed for it.
 //!
 //! Each choice has a reason. TCG always: a `/dev/kvm` that opens is not one that runs a stock
-//! kernel. One processor: TCG runs more of them slower. Disks and NIC as a distribution's kernel
+//! kernel. One processor: TCG runs more of them slower. It has RDRAND: without, the kernel's
+//! first random numbers come after ten seconds and more. Disks and NIC as a distribution's kernel
 //! has drivers for; the virtual drives on USB, as an iLO's are. A reset ends the process: only a
 //! cold start with another boot order makes a one-time boot exact, since SeaBIOS resets once more
 //! after a warm one.
@@ -110,7 +111,7 @@ impl Start<'_> {
         let VmOptions { name, uuid, .. } = self.options;
         let serial = self.options.serial();
         let fixed = format!(
-            "-no-user-config -nodefaults -display none -machine q35 -accel tcg -smp 1 -m {MEMORY_MIB} \
+            "-no-user-config -nodefaults -display none -machine q35 -accel tcg -cpu qemu64,+rdrand -smp 1 -m {MEMORY_MIB} \
              -action reboot=shutdown,shutdown=pause -uuid {uuid} -device VGA \
              -chardev file,id=serial,path=/dev/stdout -serial chardev:serial \
              -chardev file,id=firmware,path=/dev/stderr \

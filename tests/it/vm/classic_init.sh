@@ -58,8 +58,9 @@ done
 [ -n "$disk" ] || { call "no disk is $(parameter root_device)"; give_up "no disk"; }
 
 if [ -x /bin/tgtd ]; then
-  tgtd
-  until tgtadm --mode sys --op show >/dev/null 2>&1; do sleep 0.1; done
+  export TGT_IPC_SOCKET=/tgtd
+  tgtd >/dev/null 2>&1
+  for try in $(seq 100); do tgtadm --mode sys --op show >/dev/null 2>&1 && break; sleep 0.1; done
   adm() { tgtadm --lld iscsi "$@"; }
   adm --mode target --op new --tid 1 --targetname "$iqn"
   adm --mode logicalunit --op new --tid 1 --lun 1 --backing-store $disk

@@ -46,10 +46,9 @@ fn a_whole_disk_by_bios_after_a_wrong_hint_a_power_cut_and_a_killed_deployer() {
         deploy_iso,
         instance,
     } = parts();
-    let mut site = VmSite::start("ilo5");
+    let mut site = VmSite::start("ilo5", deploy_iso);
     let configure = |site: &VmSite, root_device: &str| {
         site.configure(&Wanted {
-            deploy_iso,
             capabilities: "boot_mode:bios",
             root_device,
             instance_info: whole_disk(instance),
@@ -92,9 +91,8 @@ fn a_whole_disk_by_uefi() {
         deploy_iso,
         instance,
     } = parts();
-    let mut site = VmSite::start("ilo6");
+    let mut site = VmSite::start("ilo6", deploy_iso);
     site.configure(&Wanted {
-        deploy_iso,
         capabilities: "boot_mode:uefi",
         root_device: "",
         instance_info: whole_disk(instance),
@@ -111,9 +109,8 @@ fn by_boot_iso(ilo: &str, firmware: &str, root: &str) {
         deploy_iso,
         instance,
     } = parts();
-    let mut site = VmSite::start(ilo);
+    let mut site = VmSite::start(ilo, deploy_iso);
     site.configure(&Wanted {
-        deploy_iso,
         capabilities: &format!("boot_mode:{},boot_option:netboot", firmware.to_lowercase()),
         root_device: "",
         instance_info: partition(instance),
@@ -159,9 +156,8 @@ fn classic_ramdisks_with_the_kernel_s_target_and_with_tgtd() {
         (Exporter::Lio, "not reserved"),
         (Exporter::Tgtd, "reserved meanwhile"),
     ] {
-        let mut site = VmSite::start("ilo5-early");
+        let mut site = VmSite::start("ilo5-early", &classic_iso(folder.path(), exporter));
         site.configure(&Wanted {
-            deploy_iso: &classic_iso(folder.path(), exporter),
             capabilities: "boot_mode:bios",
             root_device: "root_device = { size = 4 }",
             instance_info: whole_disk(instance),

@@ -280,7 +280,7 @@ impl Instance {
             .concat(),
         );
         let initrd = include_str!("instance_initrd.sh");
-        let more = vec![("root/.keep".to_owned(), Vec::new())];
+        let more = vec![("new/.keep".to_owned(), Vec::new())];
         let ramdisk = busybox_archive(&folder.join("initrd"), initrd, &[DISK, INSTANCE], more);
         Self {
             disk: whole_disk(folder, &root, &ramdisk),

@@ -27,7 +27,6 @@ pub(super) struct VmSite {
 
 /// What the deployer is told of the machine.
 pub(super) struct Wanted<'a> {
-    pub(super) deploy_iso: &'a Path,
     pub(super) capabilities: &'a str,
     /// `properties.root_device`, in TOML.
     pub(super) root_device: &'a str,
@@ -36,12 +35,22 @@ pub(super) struct Wanted<'a> {
 }
 
 impl VmSite {
-    /// A site whose machine has this iLO.
-    pub(super) fn start(ilo: &str) -> Self {
+    /// A site whose machine has this iLO and deploy ISO.
+    pub(super) fn start(ilo: &str, iso: &Path) -> Self {
         let processor = PROCESSOR.lock().unwrap_or_else(PoisonError::into_inner);
         let ilo = format!("vm-1:{ilo}");
         Self {
-            lab: LabUp::start_with(0, &["--vms", "1", "--lab-ilo", &ilo]),
+            lab: LabUp::start_with(
+                0,
+                &[
+                    "--vms",
+                    "1",
+                    "--lab-ilo",
+                    &ilo,
+                    "--lab-deploy-iso",
+                    iso.to_str().unwrap(),
+                ],
+            ),
             read_from: 0,
             _processor: processor,
         }
@@ -62,7 +71,7 @@ impl VmSite {
              key = {{ file = {key:?} }}\nca_file = {ca}\n{}\
              [nodes.vm-1]\nuuid = {}\nports = {}\n[nodes.vm-1.properties]\n\
              capabilities = {:?}\n{}\n[nodes.vm-1.driver_info]\nilo_address = {}\n\
-             ilo_username = {}\nilo_password_file = {}\nilo_ca_file = {ca}\ndeploy_iso = {:?}\n\
+             ilo_username = {}\nilo_password_file = {}\nilo_ca_file = {ca}\ndeploy_iso = {}\n\
              external_callback_url = {}\n[nodes.vm-1.instance_info]\n{}\n",
             self.lab.path("state"),
             api["listen"],
@@ -79,7 +88,7 @@ impl VmSite {
             driver["ilo_address"],
             driver["ilo_username"],
             driver["ilo_password_file"],
-            wanted.deploy_iso,
+            driver["deploy_iso"],
             driver["external_callback_url"],
             wanted.instance_info,
             ca = site["ca_file"],
@@ -173,25 +182,24 @@ impl VmSite {
         names.filter(|name| name.starts_with(prefix)).count()
     }
 
-    /// Takes the machine's power away behind the iLO's back: kills its process.
-    pub(super) fn cut_power(&self) {
+    /// The machine's process, in `/proc`, if it runs.
+    pub(super) fn machine(&self) -> Option<PathBuf> {
         let folder = self.lab.path("nodes/vm-1");
         let is_ours = |path: &PathBuf| {
             let line = fs::read(path.join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             line.starts_with("qemu-system") && line.contains(folder.to_str().unwrap())
         };
-        let processes = fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|entry| Some(entry.ok()?.path()));
-        let found: Vec<PathBuf> = processes.filter(is_ours).collect();
-        let [process] = &found[..] else {
-            panic!("one machine should run: {found:?}");
-        };
+        let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        processes.map(|entry| entry.path()).find(is_ours)
+    }
+
+    /// Takes the machine's power away behind the iLO's back: kills its process.
+    pub(super) fn cut_power(&self) {
+        let process = self.machine().unwrap();
         let id = process.file_name().unwrap().to_str().unwrap();
-        let killed = Command::new("sh")
-            .args(["-c", &format!("kill -KILL {id}")])
-            .status();
+        let kill = format!("kill -KILL {id}");
+        let killed = Command::new("sh").args(["-c", &kill]).status();
         assert!(killed.unwrap().success());
     }
 }

@@ -1,0 +1,60 @@
+//! The deploy ISO of virtual machines: unlike a simulated server they run what is on it.
+
+use crate::config::BootLoadersSection;
+use crate::error::{Error, Result};
+use crate::image::loader::{Grub, Isolinux};
+use crate::lab::files::make_private_dir;
+use crate::ramdisk::build::{BuildOptions, KernelSource, build};
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+/// Said to the kernel: emulated, it may lose the timer interrupt that it tests at boot, and panic.
+const APPEND: &str = "no_timer_check";
+
+/// The one that was given; else one of this program, the host's kernel and its boot loaders, built
+/// anew when the program is newer. Blocks for seconds.
+///
+/// # Errors
+/// `not_found` if the host has no kernel, modules or boot loaders; `io` if a file cannot be
+/// written.
+pub(super) fn prepare(folder: &Path, given: Option<&Path>) -> Result<PathBuf> {
+    let hint = "give one with --lab-deploy-iso; `flowrun ramdisk build --append no_timer_check` \
+        makes it, also of a kernel's package";
+    if let Some(path) = given {
+        return fs::canonicalize(path).map_err(|e| Error::io(path, "find the deploy ISO", &e));
+    }
+    make(folder).map_err(|e| match e.advice() {
+        Some(advice) => {
+            let advice = format!("{advice}; or {hint}");
+            e.hint(advice)
+        }
+        None => e.hint(hint),
+    })
+}
+
+fn make(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("vm-deploy.iso");
+    let program = std::env::current_exe().map_err(|e| Error::io(&path, "find this program", &e))?;
+    let changed = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+    if changed(&path).is_some_and(|made| changed(&program).is_some_and(|newest| made > newest)) {
+        return Ok(path);
+    }
+    let loaders = BootLoadersSection::default();
+    let (isolinux, grub) = (Isolinux::installed(&loaders)?, Grub::installed(&loaders)?);
+    let ramdisk = build(&BuildOptions {
+        kernel: KernelSource::Host,
+        init: program,
+        firmware: None,
+        ca: None,
+        append: APPEND.to_owned(),
+    })?;
+    make_private_dir(folder)?;
+    let failed = |e: &std::io::Error| Error::io(&path, "write the deploy ISO", e);
+    let new = folder.join("vm-deploy.iso.new");
+    let mut file = BufWriter::new(File::create(&new).map_err(|e| failed(&e))?);
+    ramdisk.iso(Some(isolinux), Some(grub))?.write(&mut file)?;
+    file.into_inner().map_err(|e| failed(e.error()))?;
+    fs::rename(&new, &path).map_err(|e| failed(&e))?;
+    Ok(path)
+}
