@@ -79,13 +79,7 @@ pub(super) enum Command {
     },
     /// Run the tests of flows, each on a simulated site of its own
     #[command(after_help = TEST_EXAMPLES)]
-    Test {
-        /// Files named *_test.lua [default: those of the flow folders]
-        files: Vec<PathBuf>,
-        /// Only tests whose name has this in it
-        #[arg(long, value_name = "TEXT")]
-        filter: Option<String>,
-    },
+    Test(TestArgs),
     /// Call one primitive and print its result as JSON
     Call(CallArgs),
     /// Run flows for operators elsewhere: HTTP API, callbacks, and every run that is open
@@ -187,11 +181,28 @@ A test calls t.run and says what it expects:
 
 A `sleep` of the flow takes a hundredth of its time, and the clock goes ahead by the rest; what is
 done over the network takes the time it takes. `stdlib/types/control.lua` has the types of `t`.
+
+With --sweep a test that passed runs again for each call of its runs, which are killed there, before
+it and after it, and go on: the test has to pass. And cancelled there: the run has to end cancelled,
+and to leave its server as it was: drives, power, iLO sessions, objects, the node's lock.
 Exit: 0 all passed, 1 some failed, 2 a file cannot be loaded.
 
 Examples:
   flowrun test
+  flowrun test --sweep --filter boots
   flowrun test flows/ilo_vmedia_iscsi_test.lua --filter boots";
+
+#[derive(Debug, Args)]
+pub(super) struct TestArgs {
+    /// Files named *_test.lua [default: those of the flow folders]
+    pub(super) files: Vec<PathBuf>,
+    /// Only tests whose name has this in it
+    #[arg(long, value_name = "TEXT")]
+    pub(super) filter: Option<String>,
+    /// Kill and cancel the runs at each of their calls
+    #[arg(long)]
+    pub(super) sweep: bool,
+}
 
 #[derive(Debug, Args)]
 pub(super) struct Run {

@@ -107,7 +107,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Run(run) if run.dry_run => dry_run::run(&cli, run).await,
         Command::Run(run) => start::run(&cli, run).await,
         Command::Serve(args) => serve::serve(&cli, args).await,
-        Command::Test { files, filter } => test::test(&cli, files, filter.as_deref()).await,
+        Command::Test(args) => test::test(&cli, args).await,
         Command::Check { files } => check::check(&cli, files).await,
         Command::Call(call) => call::call(&cli, call).await,
         Command::Resume { run } => start::resume(&cli, run, false).await,
