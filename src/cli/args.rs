@@ -105,6 +105,9 @@ pub(super) enum Command {
     Show {
         /// Id of the run, or its beginning
         run: String,
+        /// Print the timeline as a picture, for a browser or a page
+        #[arg(long, conflicts_with = "json")]
+        svg: bool,
     },
     /// Print the log of a run
     Logs {

@@ -22,6 +22,7 @@ mod report;
 mod serve;
 mod site;
 mod start;
+mod svg;
 mod test;
 mod words;
 
@@ -113,7 +114,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Resume { run } => start::resume(&cli, run, false).await,
         Command::Cancel { run } => start::cancel(&cli, run).await,
         Command::Runs { limit } => inspect::runs(&cli, *limit).await,
-        Command::Show { run } => inspect::show(&cli, run).await,
+        Command::Show { run, svg } => inspect::show(&cli, run, *svg).await,
         Command::Logs { run } => inspect::logs(&cli, run).await,
         Command::Images => images::images(&cli),
         Command::Quirks { node, flow } => quirks::quirks(&cli, node, flow).await,
