@@ -142,6 +142,12 @@ pub(super) enum Command {
         /// `ilo.attach_vmedia`, or `ilo`
         topic: Option<String>,
     },
+    /// Begin a site: write a commented flowrun.toml and a sample flow; nothing is overwritten
+    Init {
+        /// Where to
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
     /// Write the types for editors (LuaLS, EmmyLua)
     Types {
         /// Where to
@@ -425,9 +431,9 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "run", "serve", "check", "test", "call", "resume", "cancel", "runs", "show", "logs", "images",
-    "quirks", "flows", "node", "help", "types", "lab",
+    "quirks", "flows", "node", "help", "init", "types", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.

@@ -6,11 +6,14 @@
 mod args;
 mod call;
 mod check;
+#[cfg(test)]
+mod documented;
 mod dry_run;
 mod flows;
 mod follow;
 mod format;
 mod images;
+mod init;
 mod inspect;
 mod lab;
 mod node;
@@ -121,6 +124,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Flows { command } => flows::flows(&cli, command.as_ref()).await,
         Command::Node { command } => node::node(&cli, command).await,
         Command::Help { topic } => inspect::help(topic.as_deref()),
+        Command::Init { dir } => init::init(dir),
         Command::Types { dir } => inspect::types(dir),
         Command::Lab { command } => lab::lab(&cli, command).await,
     }
