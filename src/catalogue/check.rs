@@ -5,6 +5,7 @@ use crate::clock;
 use crate::engine::{Files, add_quirks, seal_bundle};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Bundle, Journal};
+use crate::lua::check::{Finding, Level};
 use crate::lua::{FlowInfo, LuaRuntime, stdlib};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -59,7 +60,7 @@ pub async fn check_folders(
         .collect();
     let mut flows = BTreeMap::new();
     for (bundle, folder, origin) in bundles(snapshot) {
-        match runtime.survey(&bundle, &folder).await {
+        match surveyed(runtime, &bundle, &folder, origin).await {
             Ok(found) => add(&mut flows, &bundle, origin, found),
             Err(errors) => {
                 faults.extend(errors.into_iter().map(|e| Fault::new(e, Some(&bundle))));
@@ -83,6 +84,27 @@ pub async fn check_folders(
         t_ms: clock::unix_ms(),
         faults: told,
     })
+}
+
+/// The flows of a folder, unless `flowrun check` would find an error in it. What is built in was
+/// checked when it was built; quirks of the site are checked with the site's flows.
+async fn surveyed(
+    runtime: &LuaRuntime,
+    bundle: &Arc<Bundle>,
+    folder: &str,
+    origin: Origin,
+) -> Result<BTreeMap<String, FlowInfo>, Vec<Error>> {
+    let found = runtime.survey(bundle, folder).await?;
+    if origin == Origin::BuiltIn {
+        return Ok(found);
+    }
+    let findings = runtime.check(bundle, &found).await;
+    let errors = findings.iter().filter(|f| f.level == Level::Error);
+    let errors: Vec<_> = errors.map(Finding::as_error).collect();
+    match errors.is_empty() {
+        true => Ok(found),
+        false => Err(errors),
+    }
 }
 
 /// A bundle a folder, and one of what is built in.

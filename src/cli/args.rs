@@ -83,13 +83,7 @@ pub(super) enum Command {
     },
     /// Run the tests of flows, each on a simulated site of its own
     #[command(after_help = TEST_EXAMPLES)]
-    Test {
-        /// Files named *_test.lua [default: those of the flow folders]
-        files: Vec<PathBuf>,
-        /// Only tests whose name has this in it
-        #[arg(long, value_name = "TEXT")]
-        filter: Option<String>,
-    },
+    Test(TestArgs),
     /// Call one primitive and print its result as JSON
     Call(CallArgs),
     /// Run flows for operators elsewhere: HTTP API, callbacks, and every run that is open
@@ -115,6 +109,9 @@ pub(super) enum Command {
     Show {
         /// Id of the run, or its beginning
         run: String,
+        /// Print the timeline as a picture, for a browser or a page
+        #[arg(long, conflicts_with = "json")]
+        svg: bool,
     },
     /// Print the log of a run
     Logs {
@@ -148,6 +145,12 @@ pub(super) enum Command {
     Help {
         /// `ilo.attach_vmedia`, or `ilo`
         topic: Option<String>,
+    },
+    /// Begin a site: write a commented flowrun.toml and a sample flow; nothing is overwritten
+    Init {
+        /// Where to
+        #[arg(default_value = ".")]
+        dir: PathBuf,
     },
     /// Write the types for editors (LuaLS, EmmyLua)
     Types {
@@ -196,11 +199,28 @@ A test calls t.run and says what it expects:
 
 A `sleep` of the flow takes a hundredth of its time, and the clock goes ahead by the rest; what is
 done over the network takes the time it takes. `stdlib/types/control.lua` has the types of `t`.
+
+With --sweep a test that passed runs again for each call of its runs, which are killed there, before
+it and after it, and go on: the test has to pass. And cancelled there: the run has to end cancelled,
+and to leave its server as it was: drives, power, iLO sessions, objects, the node's lock.
 Exit: 0 all passed, 1 some failed, 2 a file cannot be loaded.
 
 Examples:
   flowrun test
+  flowrun test --sweep --filter boots
   flowrun test flows/ilo_vmedia_iscsi_test.lua --filter boots";
+
+#[derive(Debug, Args)]
+pub(super) struct TestArgs {
+    /// Files named *_test.lua [default: those of the flow folders]
+    pub(super) files: Vec<PathBuf>,
+    /// Only tests whose name has this in it
+    #[arg(long, value_name = "TEXT")]
+    pub(super) filter: Option<String>,
+    /// Kill and cancel the runs at each of their calls
+    #[arg(long)]
+    pub(super) sweep: bool,
+}
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -478,9 +498,9 @@ pub(super) enum LabCommand {
     Faults,
 }
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "run", "serve", "check", "test", "call", "resume", "cancel", "runs", "show", "logs", "images",
-    "quirks", "flows", "node", "help", "types", "ramdisk", "lab",
+    "quirks", "flows", "node", "help", "init", "types", "ramdisk", "lab",
 ];
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.

@@ -81,6 +81,23 @@ pub(super) fn seconds(seconds: f64) -> String {
     format!("{:.0}m{:02.0}s", (whole / 60.0).floor(), whole % 60.0)
 }
 
+/// A text inside an element or attribute of XML.
+pub(super) fn escape_xml(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for sign in text.chars() {
+        match sign {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            // XML 1.0 has no other control characters, escaped or not (section 2.2).
+            sign if sign.is_control() && !matches!(sign, '\t' | '\n' | '\r') => escaped.push('?'),
+            sign => escaped.push(sign),
+        }
+    }
+    escaped
+}
+
 /// Seconds between two times in milliseconds.
 pub(super) fn elapsed(from_ms: u64, to_ms: u64) -> f64 {
     as_f64(to_ms.saturating_sub(from_ms)) / 1000.0

@@ -64,16 +64,24 @@ pub(super) fn print_runs(cli: &Cli, runs: &[RunView]) {
 /// What [`status_of`](crate::engine::status_of) says of a run that somebody works on.
 pub(super) const GOES_ON: &str = RunStatus::Running.as_str();
 
-pub(super) async fn show(cli: &Cli, prefix: &str) -> Result<Exit> {
+pub(super) async fn show(cli: &Cli, prefix: &str, svg: bool) -> Result<Exit> {
     let journal = Journal::open(&state_dir(cli)?)?;
     let run = journal.find_run(prefix).await?;
     let detail = RunDetail::read(&journal, &run).await?;
+    if svg {
+        print_svg(&detail);
+        return Ok(Exit::Done);
+    }
     let bundle = match &run.error {
         Some(_) => journal.bundle(&run.bundle).await.ok(),
         None => None,
     };
     print_run(cli, &detail, bundle.as_ref());
     Ok(Exit::Done)
+}
+
+pub(super) fn print_svg(detail: &RunDetail) {
+    put!("{}", super::svg::svg(detail));
 }
 
 /// `bundle` is for the lines of an error.

@@ -6,11 +6,14 @@
 mod args;
 mod call;
 mod check;
+#[cfg(test)]
+mod documented;
 mod dry_run;
 mod flows;
 mod follow;
 mod format;
 mod images;
+mod init;
 mod inspect;
 mod lab;
 mod node;
@@ -23,6 +26,7 @@ mod report;
 mod serve;
 mod site;
 mod start;
+mod svg;
 mod test;
 mod words;
 
@@ -108,19 +112,20 @@ async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Run(run) if run.dry_run => dry_run::run(&cli, run).await,
         Command::Run(run) => start::run(&cli, run).await,
         Command::Serve(args) => serve::serve(&cli, args).await,
-        Command::Test { files, filter } => test::test(&cli, files, filter.as_deref()).await,
+        Command::Test(args) => test::test(&cli, args).await,
         Command::Check { files } => check::check(&cli, files).await,
         Command::Call(call) => call::call(&cli, call).await,
         Command::Resume { run } => start::resume(&cli, run, false).await,
         Command::Cancel { run } => start::cancel(&cli, run).await,
         Command::Runs { limit } => inspect::runs(&cli, *limit).await,
-        Command::Show { run } => inspect::show(&cli, run).await,
+        Command::Show { run, svg } => inspect::show(&cli, run, *svg).await,
         Command::Logs { run } => inspect::logs(&cli, run).await,
         Command::Images => images::images(&cli),
         Command::Quirks { node, flow } => quirks::quirks(&cli, node, flow).await,
         Command::Flows { command } => flows::flows(&cli, command.as_ref()).await,
         Command::Node { command } => node::node(&cli, command).await,
         Command::Help { topic } => inspect::help(topic.as_deref()),
+        Command::Init { dir } => init::init(dir),
         Command::Types { dir } => inspect::types(dir),
         Command::Ramdisk { command } => ramdisk::ramdisk(&cli, command).await,
         Command::Lab { command } => lab::lab(&cli, command).await,

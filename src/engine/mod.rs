@@ -23,7 +23,7 @@ pub use bundle::{
     read_folders, seal as seal_bundle,
 };
 pub use event::{Event, Events, What};
-pub use interrupt::{Interrupted, Side};
+pub use interrupt::{Hang, Interrupted, Point, Side};
 pub use live::{Handle, LiveRef, LiveValue};
 pub use meter::{BOUNDS, Latency, Meter};
 pub use owner::{LEASE, is_alive, status_of, this_process};
@@ -116,11 +116,12 @@ impl Started {
     /// # Errors
     /// `internal` if its thread died.
     pub async fn end(self) -> Result<RunEnd> {
-        let id = self.id;
-        self.done
-            .await
-            .map_err(|_| Error::new(Kind::Internal, "the run's thread died").target(id))
+        self.done.await.map_err(|_| died(self.id))
     }
+}
+
+fn died(run: String) -> Error {
+    Error::new(Kind::Internal, "the run's thread died").target(run)
 }
 
 /// Starts runs and holds those of this process.

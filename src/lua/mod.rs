@@ -29,6 +29,7 @@ use futures_util::future::LocalBoxFuture;
 use host::Host;
 use mlua::{MultiValue, Table, Value as LuaValue};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use vm::{Vm, internal};
@@ -53,6 +54,15 @@ impl LuaRuntime {
     pub fn inspect(&self, bundle: &Arc<Bundle>, entry: &str) -> Result<FlowInfo> {
         let (_, info, _) = self.load(bundle, entry, None)?;
         Ok(info)
+    }
+
+    /// What `flowrun check` says of a bundle whose flows are these, as [`Self::survey`] found them.
+    pub async fn check(
+        &self,
+        bundle: &Arc<Bundle>,
+        flows: &BTreeMap<String, FlowInfo>,
+    ) -> Vec<check::Finding> {
+        check::checked(self, bundle, flows, Vec::new()).await
     }
 
     /// What the flow says this action destroys on this node.

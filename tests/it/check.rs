@@ -213,6 +213,52 @@ fn the_stock_flow_s_own_tests_pass() {
     );
 }
 
+/// Puts a floppy in, and takes it out in a clean-up or only where all goes well.
+fn floppy(clean_up: &str) -> String {
+    format!(
+        "return flow {{ name = 'f', actions = {{ look = function(_, node)\n\
+         local url = swift.temp_url('flowrun_images', {{ name = 'deploy.iso' }})\n\
+         step('hold', function()\n{clean_up}\n\
+         ilo.attach_vmedia(node, {{ device = 'cdrom', url = url }})\n\
+         ilo.power_state(node)\n\
+         ilo.eject_vmedia(node, {{ device = 'cdrom' }})\nend) end }} }}"
+    )
+}
+
+const EJECT: &str = "defer(function() ilo.eject_vmedia(node, { device = 'cdrom' }) end)";
+
+#[test]
+fn a_sweep_kills_and_cancels_at_each_call() {
+    let test = "test('holds', function(t)\n  local run = t.run {}\n  \
+                t.equal(run.status, 'done', run.error)\nend)";
+    let swept = |flow: &str| {
+        let (dir, config, _) = site(flow);
+        std::fs::write(dir.path().join("flows/f_test.lua"), test).unwrap();
+        run(&["test", "--sweep", "--config", &config])
+    };
+    told(
+        &swept(&floppy(EJECT)),
+        0,
+        &[
+            "ok      holds  ",
+            "ok      holds, killed before hold/ilo.attach_vmedia#1",
+            "ok      holds, cancelled after hold/ilo.power_state#1",
+            "ok      holds, killed after ~hold/defer#1/ilo.eject_vmedia#1",
+            " passed, 0 failed",
+        ],
+    );
+    told(
+        &swept(&floppy("")),
+        1,
+        &[
+            "ok      holds, cancelled before hold/ilo.attach_vmedia#1",
+            "FAILED  holds, cancelled after hold/ilo.attach_vmedia#1",
+            "a medium stays in the cdrom of lab-1",
+            "ok      holds, killed after hold/ilo.attach_vmedia#1",
+        ],
+    );
+}
+
 #[test]
 fn a_failed_test_shows_its_line_and_what_the_run_told() {
     let flow = "return flow { name = 'f', actions = { look = function(_, node)\n\

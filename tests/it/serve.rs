@@ -20,7 +20,8 @@ use flowrun::journal::Journal;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::process::Stdio;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 const STOCK: &str = "ilo_vmedia_iscsi";
 
@@ -61,6 +62,8 @@ fn a_server_deploys_and_its_client_says_what_a_local_run_does() {
         same(args);
     }
     same(&["show", "0", "--json"]);
+    same(&["show", "0", "--svg"]);
+    is_xml(&daemon.asked(&["show", "0", "--svg"]).stdout);
 
     let output = daemon.asked(&["broken", "--node", "lab-1"]);
     let line = ">    4 |     fail(\"refused\", \"it does not want to\", \"ask nicely\")";
@@ -97,6 +100,21 @@ fn a_server_deploys_and_its_client_says_what_a_local_run_does() {
         "driver_info.ilo_address=evil",
     ];
     told(&daemon.asked(&moved), 2, &["cannot be set on a server"]);
+}
+
+fn is_xml(picture: &[u8]) {
+    let mut parser = Command::new("python3")
+        .args([
+            "-c",
+            "import sys, xml.dom.minidom as m; m.parse(sys.stdin.buffer)",
+        ])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut to = parser.stdin.take().unwrap();
+    to.write_all(picture).unwrap();
+    drop(to);
+    assert!(parser.wait().unwrap().success());
 }
 
 #[test]

@@ -12,12 +12,10 @@
     reason = "helpers of tests, which the lints do not recognise outside of test functions"
 )]
 
-mod hang;
 mod site;
 
-use flowrun::engine::RunEnd;
+use flowrun::engine::{Hang, Interrupted, Point, RunEnd, Side};
 use flowrun::journal::{EntryState, RunStatus};
-use hang::{Hang, Hanging, Point, Side};
 use serde::{Deserialize, Serialize};
 use site::{Ground, Wanted};
 use std::collections::BTreeMap;
@@ -153,7 +151,7 @@ async fn the_process_that_dies() {
     };
     let plan: Plan = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let ground = Ground::open(&plan.config);
-    let hanging = Hanging::new(ground.registry(), &plan.points);
+    let hanging = Interrupted::new(ground.registry(), &plan.points);
     let host = ground.host(Arc::new(hanging.clone())).await;
     let runs = plan.points.keys().map(|node| {
         let (host, hanging, ground) = (&host, &hanging, &ground);
@@ -194,7 +192,7 @@ async fn a_run_cancelled_at_any_call_of_any_action_leaves_nothing() {
 
 /// Runs the action on each node to its point and cancels it there; answers those that came to it.
 async fn cancel_at(ground: &Ground, action: &str, points: &BTreeMap<String, Point>) -> Vec<RunEnd> {
-    let hanging = Hanging::new(ground.registry(), points);
+    let hanging = Interrupted::new(ground.registry(), points);
     let host = ground.host(Arc::new(hanging.clone())).await;
     let runs = points.keys().map(|node| {
         let (host, hanging) = (&host, &hanging);
@@ -203,10 +201,10 @@ async fn cancel_at(ground: &Ground, action: &str, points: &BTreeMap<String, Poin
             let run = host.engine.start(script).await.unwrap();
             let id = run.id.clone();
             match hanging.to_point(node, run).await {
-                Hang::Ended => None,
-                Hang::Hangs(end) => {
+                Hang::Ended(_) => None,
+                Hang::Hangs(run) => {
                     host.engine.cancel(&id).await.unwrap();
-                    Some(end.await.unwrap())
+                    Some(run.end().await.unwrap())
                 }
             }
         }

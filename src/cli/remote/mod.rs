@@ -28,8 +28,12 @@ pub(super) async fn dispatch(cli: &Cli) -> Result<Exit> {
             inspect::print_runs(cli, &list.runs);
             Ok(Exit::Done)
         }
-        Command::Show { run } => {
+        Command::Show { run, svg } => {
             let detail = detail(&client, run).await?;
+            if *svg {
+                inspect::print_svg(&detail);
+                return Ok(Exit::Done);
+            }
             let bundle = bundle(&client, &detail.run).await;
             inspect::print_run(cli, &detail, bundle.as_ref());
             Ok(Exit::Done)

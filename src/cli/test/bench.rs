@@ -3,11 +3,12 @@
 use super::super::render;
 use super::super::site::lab_config;
 use super::super::start::find_flow;
+use super::sweep::{self, Trial};
 use crate::api::{Api, listener};
 use crate::config::Config;
 use crate::engine::{
-    Class, Engine, Event, Interrupted, NewScript, Primitives, Reply, RunEnd, Script, Side, Started,
-    What,
+    Class, Engine, Event, Hang, Interrupted, NewScript, Point, Primitives, Reply, RunEnd, Script,
+    Side, Started, What,
 };
 use crate::error::{Error, Kind, Result};
 use crate::journal::RunStatus;
@@ -36,6 +37,12 @@ pub(super) struct Bench {
     up: tokio::sync::Mutex<Option<Up>>,
     /// What its runs told, for whoever reads why it failed.
     log: Mutex<Vec<String>>,
+    /// What happens to one of its runs.
+    trial: Option<Trial>,
+    /// The calls of each of its runs that a sweep has to try.
+    runs: Mutex<Vec<Vec<String>>>,
+    /// What came of a run that the sweep cancelled; the test is over then.
+    verdict: Mutex<Option<Result<()>>>,
 }
 
 #[derive(Debug)]
@@ -118,21 +125,31 @@ pub(super) fn register(registry: &mut Registry, bench: &Arc<Bench>) {
 }
 
 impl Bench {
-    pub(super) fn new(test: &Path, folders: &[PathBuf]) -> Self {
+    pub(super) fn new(test: &Path, folders: &[PathBuf], trial: Option<Trial>) -> Self {
         Self {
             test: test.to_owned(),
             folders: folders.to_vec(),
             up: tokio::sync::Mutex::default(),
             log: Mutex::default(),
+            trial,
+            runs: Mutex::default(),
+            verdict: Mutex::default(),
         }
     }
 
     /// What the runs told.
     pub(super) fn log(&self) -> Vec<String> {
-        self.log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locked(&self.log).clone()
+    }
+
+    /// The calls of its runs.
+    pub(super) fn runs(&self) -> Vec<Vec<String>> {
+        locked(&self.runs).clone()
+    }
+
+    /// What came of the run that was cancelled, if it came to that.
+    pub(super) fn verdict(&self) -> Option<Result<()>> {
+        locked(&self.verdict).take()
     }
 
     /// Ends the site.
@@ -145,10 +162,18 @@ impl Bench {
     async fn run(&self, wanted: Wanted) -> Result<Value> {
         let mut up = self.up.lock().await;
         let current = self.site_for(up.take(), &wanted).await?;
-        let ran = self.run_on(&current.site, &wanted).await;
+        let number = locked(&self.runs).len();
+        let trial = self.trial.as_ref().filter(|trial| trial.run == number);
+        let before = current.site.snapshot();
+        let ran = self.run_on(&current.site, &wanted, trial).await;
         let site = current.site.snapshot();
         *up = Some(current);
         let (end, story) = ran?;
+        if let Some(trial) = trial.filter(|trial| trial.cancel) {
+            let verdict = sweep::judge(trial, &end, &wanted.node, [&before, &site]);
+            *locked(&self.verdict) = Some(verdict);
+            return Err(Error::new(Kind::Cancelled, "the sweep has seen enough"));
+        }
         Ok(json!({
             "id": end.id,
             "status": end.status,
@@ -198,7 +223,12 @@ impl Bench {
         })
     }
 
-    async fn run_on(&self, lab: &Lab, wanted: &Wanted) -> Result<(RunEnd, Story)> {
+    async fn run_on(
+        &self,
+        lab: &Lab,
+        wanted: &Wanted,
+        trial: Option<&Trial>,
+    ) -> Result<(RunEnd, Story)> {
         let mut config = lab_config(lab.describe())?;
         config.node(&wanted.node)?;
         if let Some(node) = config.nodes.get_mut(&wanted.node) {
@@ -208,37 +238,24 @@ impl Bench {
         let mut registry = registry(&Arc::new(Site::new(config.clone())));
         hasten(&mut registry);
         let registry = Arc::new(registry);
-        let (bundle, entry) = find_flow(&self.flow(wanted), &self.folders)?;
-        let info = LuaRuntime::new(registry.clone()).inspect(&bundle, &entry)?;
-        let given = wanted
-            .params
-            .iter()
-            .map(|(name, value)| (name.clone(), text(value)));
-        let new = NewScript {
-            flow: info.name.clone(),
-            script: Script {
-                bundle,
-                entry,
-                action: info.action(wanted.action.as_deref())?,
-                params: info.params(&given.collect())?,
-                node: config.node(&wanted.node)?.view(&wanted.node),
-            },
-            node: wanted.node.clone(),
-        };
+        let new = self.script(wanted, &config, &registry)?;
         let engine = |primitives: Arc<dyn Primitives>| {
             let runtime = Arc::new(LuaRuntime::new(registry.clone()));
             Engine::new(&config.state_dir(), primitives, runtime)
         };
         let api = |engine: &Engine| Api::new(&config, engine, LuaRuntime::new(registry.clone()));
+        let (point, cancel) = match trial {
+            Some(trial) => (Some(trial.point.clone()), trial.cancel),
+            None => (wanted.point(), wanted.cancel_at.is_some()),
+        };
+        let points = point.map(|point| (wanted.node.clone(), point));
         let following = Following {
             story: Arc::default(),
-            at: interruption(wanted, &registry),
-            cancel: wanted.cancel_at.is_some(),
+            node: wanted.node.clone(),
+            at: Interrupted::new(registry.clone(), &points.into_iter().collect()),
+            cancel,
         };
-        let first = match &following.at {
-            Some(at) => engine(Arc::new(at.clone()))?,
-            None => engine(registry.clone())?,
-        };
+        let first = engine(Arc::new(following.at.clone()))?;
         let mut end = following
             .to_the_end(&config, &api(&first)?, &first, first.start(new))
             .await;
@@ -256,12 +273,48 @@ impl Bench {
                 )
                 .await;
         }
-        let story = std::mem::take(&mut *following.story());
-        self.log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(story.log.iter().cloned());
-        Ok((end?, story))
+        let story = std::mem::take(&mut *locked(&following.story));
+        locked(&self.log).extend(story.log.iter().cloned());
+        let end = end?;
+        let journal = first.journal();
+        journal.sync().await?;
+        if let Some(owner) = journal.node_owners().await?.get(&wanted.node) {
+            return Err(
+                Error::new(Kind::Conflict, "the run has ended and holds its node")
+                    .target(&owner.run),
+            );
+        }
+        let calls = match (end.status, wanted.point()) {
+            (RunStatus::Done, None) => sweep::calls(&journal.entries(&end.id).await?),
+            _ => Vec::new(),
+        };
+        locked(&self.runs).push(calls);
+        Ok((end, story))
+    }
+
+    fn script(
+        &self,
+        wanted: &Wanted,
+        config: &Config,
+        registry: &Arc<Registry>,
+    ) -> Result<NewScript> {
+        let (bundle, entry) = find_flow(&self.flow(wanted), &self.folders)?;
+        let info = LuaRuntime::new(registry.clone()).inspect(&bundle, &entry)?;
+        let given = wanted
+            .params
+            .iter()
+            .map(|(name, value)| (name.clone(), text(value)));
+        Ok(NewScript {
+            flow: info.name.clone(),
+            script: Script {
+                bundle,
+                entry,
+                action: info.action(wanted.action.as_deref())?,
+                params: info.params(&given.collect())?,
+                node: config.node(&wanted.node)?.view(&wanted.node),
+            },
+            node: wanted.node.clone(),
+        })
     }
 
     /// The flow that is wanted, else the one that the test's file is named after.
@@ -282,16 +335,13 @@ impl Bench {
 /// A run while it is watched.
 struct Following {
     story: Arc<Mutex<Story>>,
-    at: Option<Interrupted>,
+    node: String,
+    at: Interrupted,
     /// Whether it is cancelled there; else it is stopped.
     cancel: bool,
 }
 
 impl Following {
-    fn story(&self) -> MutexGuard<'_, Story> {
-        self.story.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn to_the_end(
         &self,
         config: &Config,
@@ -304,16 +354,14 @@ impl Following {
         told.spawn(listen(engine.events().subscribe(), self.story.clone()));
         let started = start.await?;
         let id = started.id.clone();
-        let end = started.end();
-        tokio::pin!(end);
-        let end = tokio::select! {
-            end = &mut end => end,
-            () = self.reached() => {
+        let end = match self.at.to_point(&self.node, started).await {
+            Hang::Ended(end) => end,
+            Hang::Hangs(run) => {
                 match self.cancel {
                     true => engine.cancel(&id).await?,
                     false => engine.stop(),
                 }
-                end.await
+                run.end().await
             }
         };
         // The end was told before it was known here.
@@ -321,18 +369,19 @@ impl Following {
         drop(listener);
         end
     }
+}
 
-    async fn reached(&self) {
-        match &self.at {
-            Some(at) => at.reached().await,
-            None => std::future::pending().await,
-        }
+impl Wanted {
+    /// Where the test itself wants the run to be crashed or cancelled.
+    fn point(&self) -> Option<Point> {
+        let key = self.cancel_at.clone().or_else(|| self.crash_at.clone())?;
+        let side = Side::Before;
+        Some(Point { key, side })
     }
 }
 
-fn interruption(wanted: &Wanted, registry: &Arc<Registry>) -> Option<Interrupted> {
-    let key = wanted.cancel_at.as_ref().or(wanted.crash_at.as_ref())?;
-    Some(Interrupted::new(registry.clone(), key, Side::Before))
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As `--set` and `--param` take it.
@@ -350,7 +399,7 @@ async fn listen(mut events: Receiver<Event>, story: Arc<Mutex<Story>>) {
             Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return,
         };
-        let mut story = story.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut story = locked(&story);
         story.log.extend(render::line(&event, false));
         match event.what {
             What::CallFinished { name, .. } => story.calls.push(name),

@@ -1,8 +1,9 @@
 //! `test`: the tests of flows, each on a simulated site of its own.
 
 mod bench;
+mod sweep;
 
-use super::args::Cli;
+use super::args::{Cli, TestArgs};
 use super::site::configured;
 use super::{Exit, format};
 use crate::cli::output::out;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use sweep::Trial;
 
 /// How long a test may take, in real time.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -27,7 +29,8 @@ struct Count {
     failed: usize,
 }
 
-pub(super) async fn test(cli: &Cli, files: &[PathBuf], filter: Option<&str>) -> Result<Exit> {
+pub(super) async fn test(cli: &Cli, args: &TestArgs) -> Result<Exit> {
+    let files = &args.files[..];
     let mut folders = configured(cli)?.site.flows;
     if folders.is_empty() {
         folders.push(PathBuf::from("flows"));
@@ -42,7 +45,7 @@ pub(super) async fn test(cli: &Cli, files: &[PathBuf], filter: Option<&str>) -> 
     }
     let (began, mut count) = (clock::instant(), Count::default());
     for file in &files {
-        one_file(cli, file, &folders, filter, &mut count).await?;
+        one_file(cli, file, &folders, args, &mut count).await?;
     }
     let took = format::seconds(began.elapsed().as_secs_f64());
     if !cli.json {
@@ -72,7 +75,7 @@ async fn one_file(
     cli: &Cli,
     file: &Path,
     folders: &[PathBuf],
-    filter: Option<&str>,
+    args: &TestArgs,
     count: &mut Count,
 ) -> Result<()> {
     let entry = file.display().to_string();
@@ -82,32 +85,77 @@ async fn one_file(
     }
     let bundle = bundle(file)?;
     let shown = |e: &Error| eprint!("{}", format::error(e, Some(&bundle), format::colours()));
-    let reader = LuaRuntime::new(Arc::new(registry(&Arc::new(Bench::new(file, folders)))));
+    let reader = LuaRuntime::new(Arc::new(registry(&Arc::new(Bench::new(
+        file, folders, None,
+    )))));
     let tests = reader.tests(&bundle, &entry).inspect_err(shown)?;
+    let filter = args.filter.as_deref();
     let wanted = |name: &str| filter.is_none_or(|part| name.contains(part));
     if !cli.json {
         out!("{entry}");
     }
+    let place = Place {
+        cli,
+        bundle: &bundle,
+        entry: &entry,
+        file,
+        folders,
+    };
     for (name, _) in tests.iter().filter(|(name, _)| wanted(name)) {
-        let bench = Arc::new(Bench::new(file, folders));
+        let runs = place.once(name, None, count).await;
+        let trials = match args.sweep {
+            true => sweep::trials(&runs.unwrap_or_default()),
+            false => Vec::new(),
+        };
+        for trial in trials {
+            place.once(name, Some(trial), count).await;
+        }
+    }
+    Ok(())
+}
+
+/// A file of tests, and where it stands.
+struct Place<'a> {
+    cli: &'a Cli,
+    bundle: &'a Arc<Bundle>,
+    entry: &'a str,
+    file: &'a Path,
+    folders: &'a [PathBuf],
+}
+
+impl Place<'_> {
+    /// A test, and in a sweep what happens in it. If it passed, answers the calls of its runs.
+    async fn once(
+        &self,
+        name: &str,
+        trial: Option<Trial>,
+        count: &mut Count,
+    ) -> Option<Vec<Vec<String>>> {
+        let at = trial.as_ref().map(ToString::to_string);
+        let bench = Arc::new(Bench::new(self.file, self.folders, trial));
         let began = clock::instant();
-        let ended = one_test(&bundle, &entry, name, &bench).await;
+        let ended = one_test(self.bundle, self.entry, name, &bench).await;
         bench.end().await;
-        let error = ended.map_or_else(Some, |end| end.error);
-        match error {
-            None => count.passed += 1,
-            Some(_) => count.failed += 1,
+        let error = match bench.verdict() {
+            Some(verdict) => verdict.err(),
+            None => ended.map_or_else(Some, |end| end.error),
+        };
+        let passed = error.is_none();
+        match passed {
+            true => count.passed += 1,
+            false => count.failed += 1,
         }
         let told = Told {
-            file: &entry,
+            file: self.entry,
             name,
+            at,
             seconds: began.elapsed().as_secs_f64(),
             error,
             log: bench.log(),
         };
-        told.show(cli, &bundle);
+        told.show(self.cli, self.bundle);
+        passed.then(|| bench.runs())
     }
-    Ok(())
 }
 
 /// The file with the modules beside it; quirks are for what it runs.
@@ -150,6 +198,8 @@ async fn one_test(
 struct Told<'a> {
     file: &'a str,
     name: &'a str,
+    /// What happened in it.
+    at: Option<String>,
     seconds: f64,
     error: Option<Error>,
     log: Vec<String>,
@@ -160,7 +210,7 @@ impl Told<'_> {
         if cli.json {
             let ok = self.error.is_none();
             let line = json!({
-                "event": "test", "file": self.file, "name": self.name, "ok": ok,
+                "event": "test", "file": self.file, "name": self.name, "at": self.at, "ok": ok,
                 "seconds": self.seconds, "error": self.error,
                 "log": if ok { Value::Null } else { json!(self.log) },
             });
@@ -169,18 +219,22 @@ impl Told<'_> {
         }
         let colour = format::colours();
         let took = format::seconds(self.seconds);
+        let name = match &self.at {
+            Some(at) => format!("{}, {at}", self.name),
+            None => self.name.to_owned(),
+        };
         let Some(error) = &self.error else {
             out!(
                 "  {}      {}  {took}",
                 format::paint("ok", "32", colour),
-                self.name
+                name
             );
             return;
         };
         out!(
             "  {}  {}  {took}",
             format::paint("FAILED", "1;31", colour),
-            self.name
+            name
         );
         for line in format::error(error, Some(bundle), colour).lines() {
             out!("    {line}");

@@ -5,11 +5,11 @@ mod facts;
 mod listing;
 mod names;
 
-use super::LuaRuntime;
 use super::dry_run::{DryRun, Simulate, dry_run, is_cleanup};
 use super::failure;
 use super::spec::Registry;
 use super::stdlib;
+use super::{FlowInfo, LuaRuntime};
 use crate::config::Node;
 use crate::engine::{Script, is_quirk, is_test, place};
 use crate::error::{Error, Kind, Result};
@@ -17,6 +17,7 @@ use crate::journal::Bundle;
 use facts::Fact;
 use names::Names;
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -73,6 +74,17 @@ impl Finding {
         Self::error(path, line, error)
     }
 
+    /// As an error at its place.
+    #[must_use]
+    pub fn as_error(&self) -> Error {
+        let place = Value::from(format!("{}:{}", self.path, self.line));
+        let error = Error::new(Kind::Invalid, self.message.clone()).detail("at", vec![place]);
+        match &self.hint {
+            Some(hint) => error.hint(hint.clone()),
+            None => error,
+        }
+    }
+
     fn warning(mut self, hint: Option<String>) -> Self {
         self.level = Level::Warning;
         self.hint = hint.or(self.hint);
@@ -82,10 +94,29 @@ impl Finding {
 
 /// Checks every file of a bundle: its flows, their modules, its quirks. Sorted by file and line.
 pub async fn check(registry: &Arc<Registry>, bundle: &Arc<Bundle>) -> Vec<Finding> {
-    let (mut findings, steps) = read(registry, bundle);
-    let mut seen = Vec::new();
+    let runtime = LuaRuntime::new(registry.clone());
+    let (mut flows, mut broken) = (BTreeMap::new(), Vec::new());
     for (path, text) in bundle.files.iter().filter(|(path, _)| may_be_flow(path)) {
-        seen.extend(flow(registry, bundle, path, text, &steps).await);
+        match runtime.file(bundle, path, text).await {
+            Ok(Some(info)) => drop(flows.insert(path.clone(), info)),
+            // A module beside a flow.
+            Ok(None) => {}
+            Err(error) => broken.push(Finding::placed(path, &error)),
+        }
+    }
+    checked(&runtime, bundle, &flows, broken).await
+}
+
+/// The same, of a bundle that was loaded: these are its flows.
+pub(super) async fn checked(
+    runtime: &LuaRuntime,
+    bundle: &Arc<Bundle>,
+    flows: &BTreeMap<String, FlowInfo>,
+    mut seen: Vec<Finding>,
+) -> Vec<Finding> {
+    let (mut findings, steps) = read(&runtime.registry, bundle);
+    for (path, info) in flows {
+        seen.extend(flow(runtime, bundle, path, info, &steps).await);
     }
     for finding in seen {
         let known = findings.iter().any(|f: &Finding| {
@@ -155,32 +186,21 @@ fn at(path: &str, error: &Error) -> Error {
     let frame = error.details().get("at").and_then(|at| at.get(0)?.as_str());
     let line = frame.and_then(|frame| frame.rsplit(':').next());
     let place = format!("{path}:{}", line.unwrap_or("0"));
-    error
-        .clone()
-        .detail("at", vec![serde_json::Value::from(place)])
+    error.clone().detail("at", vec![Value::from(place)])
 }
 
-/// What loading a flow and dry-running its actions tell.
+/// What loading a flow with its quirks, and dry-running its actions, tell.
 async fn flow(
-    registry: &Arc<Registry>,
+    runtime: &LuaRuntime,
     bundle: &Arc<Bundle>,
     entry: &str,
-    text: &str,
+    info: &FlowInfo,
     steps: &BTreeSet<String>,
 ) -> Vec<Finding> {
-    let runtime = LuaRuntime::new(registry.clone());
-    let loaded = match runtime.file(bundle, entry, text).await {
-        // A module beside a flow.
-        Ok(None) => return Vec::new(),
-        // With its quirks.
-        Ok(Some(_)) => runtime.inspect(bundle, entry),
-        Err(error) => Err(error),
-    };
-    let info = match loaded {
-        Ok(info) => info,
-        Err(error) => return vec![Finding::placed(entry, &error)],
-    };
-    let mut findings = quirks_around(&runtime, bundle, entry, steps);
+    if let Err(error) = runtime.inspect(bundle, entry) {
+        return vec![Finding::placed(entry, &error)];
+    }
+    let mut findings = quirks_around(runtime, bundle, entry, steps);
     let node = match Node::sample() {
         Ok(node) => node.view("sample"),
         Err(error) => return vec![Finding::placed(entry, &error)],
@@ -193,7 +213,7 @@ async fn flow(
             params: info.sample(),
             node: node.clone(),
         };
-        match tried(registry, script).await {
+        match tried(&runtime.registry, script).await {
             Ok(found) => findings.extend(found),
             Err(error) => findings.push(Finding::placed(entry, &error)),
         }
@@ -288,7 +308,7 @@ fn quirks_around(
             let known: Vec<_> = steps.iter().map(String::as_str).collect();
             let message = format!("quirk {}: no flow has a step {name:?}", quirk.id);
             let error = Error::new(Kind::NotFound, message)
-                .detail("at", vec![serde_json::Value::from(quirk.at.clone())]);
+                .detail("at", vec![Value::from(quirk.at.clone())]);
             let hint = crate::suggest::near(name, &known).map(|n| format!("did you mean {n:?}?"));
             findings.push(Finding::placed(entry, &error).warning(hint));
         }

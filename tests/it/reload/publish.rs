@@ -123,6 +123,23 @@ async fn a_folder_is_published_and_taken_back() {
 }
 
 #[test]
+fn what_check_finds_is_not_published() {
+    let flows = Flows::new();
+    flows.write_light(41);
+    let draft = flows.draft(42);
+    let dir = draft.to_str().unwrap();
+    let typo = "return { look = function(node)\n  return ilo.powr_state(node)\nend }";
+    fs::write(draft.join("m3.lua"), typo).unwrap();
+    let hint = "did you mean ilo.power_state?";
+    told(
+        &flows.flows(&["publish", dir]),
+        2,
+        &["draft-42/m3.lua:2", "there is no ilo.powr_state", hint],
+    );
+    assert!(flows.live().contains("return 41"));
+}
+
+#[test]
 fn a_link_that_somebody_else_made_is_not_replaced() {
     let flows = Flows::new();
     let draft = flows.draft(1);

@@ -1,0 +1,119 @@
+//! Every command that the documentation prints is one that the command line takes.
+
+use super::args::{Cli, with_run};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use std::path::{Path, PathBuf};
+
+/// Files with commands in them.
+fn files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![root.join("README.md")];
+    for folder in ["flows", "examples", "examples/quirks"] {
+        let listing = std::fs::read_dir(root.join(folder)).unwrap();
+        files.extend(listing.map(|item| item.unwrap().path()));
+    }
+    files.retain(|file| file.is_file());
+    files
+}
+
+/// The commands of a text: lines of code blocks and unit files, which are whole; and code within
+/// lines, which may leave arguments out.
+fn commands(text: &str) -> Vec<(String, bool)> {
+    const BEGINS: [&str; 4] = [
+        "cargo run --release -- ",
+        "ExecStart=/usr/bin/flowrun ",
+        "ExecStart=/usr/local/bin/flowrun ",
+        "flowrun ",
+    ];
+    let rest_of = |code: &str| {
+        let begin = BEGINS.iter().find_map(|begin| code.strip_prefix(begin));
+        begin.map(str::to_owned)
+    };
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let is_code = line.starts_with("    ") || line.starts_with("ExecStart=");
+        if is_code {
+            found.extend(rest_of(line.trim()).map(|command| (command, true)));
+            continue;
+        }
+        let code = line.split('`').skip(1).step_by(2);
+        found.extend(code.filter_map(rest_of).map(|command| (command, false)));
+    }
+    found
+}
+
+/// A documented command as somebody would type it: what is optional is given, of what can be
+/// chosen the first; no comment, no redirection.
+fn typed(command: &str) -> Vec<String> {
+    let words = command.split_whitespace();
+    let words = words.take_while(|word| !["#", ">", "|"].contains(word) && !is_comment(word));
+    let words = words.map(|word| word.trim_matches(['[', ']']).replace("\\|", "|"));
+    let words = words.filter(|word| !word.is_empty() && word != "…");
+    words
+        .map(|word| word.split('|').next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+fn is_comment(word: &str) -> bool {
+    word.starts_with('#')
+}
+
+/// Parses it and runs nothing.
+fn accepted(command: &str, whole: bool) -> Result<(), String> {
+    let words = std::iter::once("flowrun".to_owned()).chain(typed(command));
+    let Err(error) = Cli::try_parse_from(with_run(words.map(Into::into).collect())) else {
+        return Ok(());
+    };
+    let is_short = !whole || command.contains("...");
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(()),
+        ErrorKind::MissingRequiredArgument | ErrorKind::ValueValidation if is_short => Ok(()),
+        _ => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn every_command_of_the_documents_can_be_given() {
+    let mut seen = 0;
+    for file in files() {
+        for (command, whole) in commands(&std::fs::read_to_string(&file).unwrap()) {
+            seen += 1;
+            let wrong = accepted(&command, whole);
+            assert_eq!(wrong, Ok(()), "{}: {command}", file.display());
+        }
+    }
+    assert!(seen > 30, "only {seen} commands were found");
+}
+
+#[test]
+fn every_example_of_the_help_can_be_given() {
+    fn all(command: &clap::Command) -> Vec<String> {
+        let own = command.get_after_help().map(ToString::to_string);
+        let below = command.get_subcommands().flat_map(all);
+        own.into_iter().chain(below).collect()
+    }
+    let mut seen = 0;
+    for help in all(&Cli::command()) {
+        for line in help.lines().filter_map(|l| l.strip_prefix("  flowrun ")) {
+            seen += 1;
+            // What an example does stands beside it, three columns away.
+            let command = line.split("   ").next().unwrap_or_default();
+            assert_eq!(accepted(command, true), Ok(()), "{line}");
+        }
+    }
+    assert!(seen > 20, "only {seen} examples were found");
+}
+
+#[test]
+fn a_flag_that_is_gone_is_found() {
+    for (command, is_right) in [
+        ("serve --listen 127.0.0.1:1", true),
+        ("serve --lisen 127.0.0.1:1", false),
+        ("node power X [on\\|reboot\\|…]", true),
+        ("node power X [un\\|reboot\\|…]", false),
+        ("check [FILES]   # all of them", true),
+    ] {
+        assert_eq!(accepted(command, true).is_ok(), is_right, "{command}");
+    }
+}
