@@ -55,7 +55,7 @@ function swift.list(container, o) end
 ---@param o { user?: string, tenant?: string, key?: string|Secret, auth_url?: string, name: string, metadata: table<string, string> }
 function swift.set_metadata(container, o) end
 
----Signs a URL that reads the object until it expires. One in segments needs the account's key: a container's opens nothing in `<container>_segments`.
+---Signs a URL that reads the object until it expires; one in segments by the account's key.
 ---    local url = swift.temp_url("c", { name = "floppy", ttl = "15m" })
 ---@param container string the container
 ---@param o { user?: string, tenant?: string, key?: string|Secret, auth_url?: string, name: string, ttl?: string|number, filename?: string }

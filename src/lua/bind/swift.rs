@@ -400,8 +400,7 @@ fn temp_url(registry: &mut Registry, site: &Arc<Site>) {
         object(spec(
             "temp_url",
             Class::Live,
-            "Signs a URL that reads the object until it expires. One in segments needs the \
-             account's key: a container's opens nothing in `<container>_segments`.",
+            "Signs a URL that reads the object until it expires; one in segments by the account's key.",
         ))
         .optional(
             "ttl",
