@@ -187,7 +187,11 @@ part_fmt() {
 
 part_clippy() { cargo clippy --all-targets --all-features --locked -- -D warnings; }
 
-part_test() { cargo test --all-features --locked --no-fail-fast; }
+# The tests wait more than they compute.
+part_test() {
+  RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} \
+    cargo test --all-features --locked --no-fail-fast
+}
 
 part_doc() { RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --all-features --locked; }
 
