@@ -1,7 +1,7 @@
 //! This program as `/init` of a real machine, the only process on it.
 //!
 //! It brings up what the kernel does not (drivers, network), finds floppy and disk, and hands
-//! over to [`deploy`](super::deploy), which the simulated machines run as well. Whatever happens,
+//! over to [`deploy`], which the simulated machines run as well. Whatever happens,
 //! it ends in a reboot or with the power off, never by exiting: the kernel would panic.
 
 mod console;
