@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::ramdisk::deploy::Log;
+use crate::ramdisk::deploy::{Log, printable};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -67,10 +67,7 @@ impl Log for Console {
     /// Seconds since the boot stand before the line, as before a kernel's.
     fn line(&self, text: &str) {
         let elapsed = clock::instant().saturating_duration_since(self.began);
-        let printable: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let printable = printable(text);
         let line = format!("[{:12.6}] {printable}\n", elapsed.as_secs_f64());
         self.log.write(line.as_bytes());
     }

@@ -31,6 +31,13 @@ pub trait Log: Send + Sync + fmt::Debug {
     }
 }
 
+/// The line as a console can show it: whatever would move its cursor is a space.
+#[must_use]
+pub fn printable(line: &str) -> String {
+    let shown = line.chars().map(|c| if c.is_control() { ' ' } else { c });
+    shown.collect()
+}
+
 /// A log that goes to the program's own.
 #[derive(Debug)]
 struct Trace;

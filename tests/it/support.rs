@@ -7,6 +7,8 @@
     reason = "helpers of tests, which the lints do not recognise outside of test functions"
 )]
 
+use flowrun::image::iso::{IsoSpec, Source};
+use flowrun::image::loader::{Grub, Isolinux};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,26 @@ pub(crate) fn boot_part(name: &str) -> PathBuf {
         panic!("FLOWRUN_TEST_BOOT must name a folder with a kernel and loaders: tests/run.sh boot");
     };
     Path::new(&folder).join(name)
+}
+
+/// A medium that BIOS and UEFI boot, of the kernel and loaders among those parts.
+pub(crate) fn boot_iso(ramdisk: PathBuf, kernel_params: &str) -> IsoSpec {
+    let part = |name| Source::File(boot_part(name));
+    IsoSpec {
+        volume_id: "VMEDIA_BOOT_ISO".into(),
+        kernel: part("vmlinuz"),
+        ramdisk: Source::File(ramdisk),
+        kernel_params: kernel_params.into(),
+        isolinux: Some(Isolinux {
+            bin: part("isolinux.bin"),
+            ldlinux: Some(part("ldlinux.c32")),
+        }),
+        grub: Some(Grub {
+            efi: part("gcdx64.efi"),
+            shim: None,
+        }),
+        files: Vec::new(),
+    }
 }
 
 /// Writes an executable file, and the folders it lies in.

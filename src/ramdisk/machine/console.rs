@@ -1,7 +1,7 @@
 //! What the ramdisk tells: on every console that the kernel has, and kept to be sent along.
 
 use crate::clock;
-use crate::ramdisk::deploy::Log;
+use crate::ramdisk::deploy::{Log, printable};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -97,10 +97,7 @@ impl Inner {
 impl Log for Consoles {
     fn line(&self, text: &str) {
         let elapsed = clock::instant().saturating_duration_since(self.began);
-        let printable: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let printable = printable(text);
         let time = elapsed.as_secs_f64();
         let mut inner = self.inner();
         inner.write(&format!("[{time:8.3}] flowrun: {printable}\r\n"));

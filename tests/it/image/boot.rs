@@ -2,9 +2,9 @@
 //! small ramdisk says on the serial console what it was told.
 
 use super::{run, text};
-use crate::support::{archive, boot_part as part};
+use crate::support::{archive, boot_iso, boot_part as part};
 use flowrun::image::iso::{Iso, IsoSpec, Source};
-use flowrun::image::loader::{Grub, Isolinux};
+use flowrun::image::loader::Grub;
 use flowrun::image::vfat::{VfatSpec, make_vfat};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -115,21 +115,7 @@ const PARAMETERS: &str = "root=UUID=1be26c0b-03f2-4d2e-ae87-c02d7f33c781 ro cons
      no_timer_check boot_method=vmedia";
 
 fn spec(folder: &TempDir) -> IsoSpec {
-    IsoSpec {
-        volume_id: "VMEDIA_BOOT_ISO".into(),
-        kernel: Source::File(part("vmlinuz")),
-        ramdisk: Source::File(ramdisk(folder.path())),
-        kernel_params: PARAMETERS.into(),
-        isolinux: Some(Isolinux {
-            bin: Source::File(part("isolinux.bin")),
-            ldlinux: Some(Source::File(part("ldlinux.c32"))),
-        }),
-        grub: Some(Grub {
-            efi: Source::File(part("gcdx64.efi")),
-            shim: None,
-        }),
-        files: Vec::new(),
-    }
+    boot_iso(ramdisk(folder.path()), PARAMETERS)
 }
 
 /// Boots what `spec` says and compares what the ramdisk saw with what the media were made from.

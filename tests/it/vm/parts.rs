@@ -1,9 +1,8 @@
 //! What boots: a classic deploy ramdisk, and systems to deploy; of Debian's kernel, busybox and
 //! boot loaders.
 
-use crate::support::{archive, boot_part as part};
-use flowrun::image::iso::{Iso, IsoSpec, Source};
-use flowrun::image::loader::{Grub, Isolinux};
+use crate::support::{archive, boot_iso, boot_part as part};
+use flowrun::image::iso::Iso;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -208,21 +207,7 @@ pub(super) fn classic_iso(folder: &Path, exporter: Exporter) -> PathBuf {
     let place = folder.join(format!("{exporter:?}"));
     let ramdisk = busybox_archive(&place, include_str!("classic_init.sh"), &modules, more);
     let iso = folder.join(format!("{exporter:?}.iso"));
-    let spec = IsoSpec {
-        volume_id: "VMEDIA_BOOT_ISO".into(),
-        kernel: Source::File(part("vmlinuz")),
-        ramdisk: Source::File(ramdisk),
-        kernel_params: format!("{CONSOLE} boot_method=vmedia"),
-        isolinux: Some(Isolinux {
-            bin: Source::File(part("isolinux.bin")),
-            ldlinux: Some(Source::File(part("ldlinux.c32"))),
-        }),
-        grub: Some(Grub {
-            efi: Source::File(part("gcdx64.efi")),
-            shim: None,
-        }),
-        files: Vec::new(),
-    };
+    let spec = boot_iso(ramdisk, &format!("{CONSOLE} boot_method=vmedia"));
     let mut file = fs::File::create(&iso).unwrap();
     Iso::plan(&spec).unwrap().write(&mut file).unwrap();
     iso
