@@ -10,6 +10,7 @@ pub mod listener;
 mod metrics;
 mod nodes;
 mod runs;
+mod unread;
 pub mod wire;
 
 pub use access::make_token;
@@ -22,10 +23,9 @@ use crate::lua::LuaRuntime;
 use access::Access;
 use attempts::Attempts;
 use axum::Router;
-use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::header::{CONNECTION, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use unread::Unread;
 
 /// Largest callback: a few hundred bytes, or an error with a log excerpt.
 const MAX_CALLBACK_BYTES: usize = 64 << 10;
@@ -181,21 +182,18 @@ fn anybody() -> Router<Api> {
         .layer(DefaultBodyLimit::max(MAX_CALLBACK_BYTES))
 }
 
-/// A body that trickles in must not hold a connection for ever. One that was refused may be unread:
-/// then its connection ends, and who does not know that would lose its next request.
+/// A body that trickles in must not hold a connection for ever.
 async fn in_time(request: Request, next: Next) -> Response {
-    let body = request.body().size_hint();
-    let has_body = body.exact() != Some(0);
+    let (request, unread) = Unread::of(request);
     let answer = tokio::time::timeout(REQUEST, next.run(request)).await;
-    let mut response = answer.unwrap_or_else(|_| {
+    let response = answer.unwrap_or_else(|_| {
         let error = Error::new(Kind::Timeout, "the request took too long").retryable(true);
         Failure::with(StatusCode::REQUEST_TIMEOUT, error).into_response()
     });
-    if has_body && !response.status().is_success() {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
+    if response.status().is_success() {
+        return response;
     }
-    response
+    unread.before(response).await
 }
 
 fn nothing_here() -> Failure {

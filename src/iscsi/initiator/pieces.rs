@@ -22,8 +22,12 @@ const FIRST_TRANSFER: u64 = 1024 * 1024;
 /// Calls of one method that run at a time; the budget bounds them further.
 const CONCURRENCY: usize = 16;
 
-/// Bytes that one command may zero by unmapping.
-const LARGEST_ZERO: u64 = 1 << 30;
+/// Bytes that one command may zero, by WRITE SAME or UNMAP: what Linux asks for at most. A disk that
+/// cannot unmap has them written before it answers, and the answer has a deadline.
+const LARGEST_ZERO: u64 = 32 << 20;
+
+/// Commands that zero at a time, for the same reason: together they may take as long as one.
+const ZERO_CONCURRENCY: usize = 4;
 
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
@@ -44,7 +48,7 @@ impl Session {
             let force = false;
             (Cdb::Write { lba, blocks, force }, Transfer::Out(piece))
         });
-        self.run_all("WRITE", writes).await
+        self.run_all("WRITE", CONCURRENCY, writes).await
     }
 
     pub(super) async fn read_pieces(&self, lba: u64, blocks: u32) -> Result<Bytes, Failure> {
@@ -95,7 +99,7 @@ impl Session {
                 };
                 (cdb, Transfer::Out(zeros(1)))
             });
-            match self.run_all("WRITE SAME(16)", same).await {
+            match self.run_all("WRITE SAME(16)", ZERO_CONCURRENCY, same).await {
                 Err(failure) if is_illegal(&failure) => {
                     self.shared.no_write_same.store(true, Ordering::Relaxed);
                 }
@@ -110,7 +114,7 @@ impl Session {
                 Transfer::Out(zeros(blocks)),
             )
         });
-        self.run_all("WRITE", writes).await
+        self.run_all("WRITE", CONCURRENCY, writes).await
     }
 
     pub(super) async fn unmap_pieces(&self, lba: u64, blocks: u64) -> Result<(), Failure> {
@@ -126,18 +130,19 @@ impl Session {
             let length = u16::try_from(list.len()).unwrap_or(0);
             (Cdb::Unmap { length }, Transfer::Out(list))
         });
-        self.run_all("UNMAP", unmaps).await
+        self.run_all("UNMAP", ZERO_CONCURRENCY, unmaps).await
     }
 
     /// Runs commands that change the medium, several at a time, until all are done or one fails.
     async fn run_all(
         &self,
         name: &'static str,
+        at_a_time: usize,
         commands: impl Iterator<Item = (Cdb, Transfer)> + Send,
     ) -> Result<(), Failure> {
         stream::iter(commands)
             .map(|(cdb, transfer)| async move { self.run(name, cdb, transfer).await.map(drop) })
-            .buffer_unordered(CONCURRENCY)
+            .buffer_unordered(at_a_time)
             .try_collect()
             .await
     }

@@ -247,7 +247,7 @@ fn wrong_bodies(floppy: &Floppy, others: &Floppy) -> Vec<(&'static str, String, 
 async fn wrong_requests(caller: &Caller, floppy: &Floppy, others: &Floppy) {
     let (uuid, token) = (&floppy.uuid, Some(floppy.token.as_str()));
     let good = floppy.body().to_string();
-    let huge = format!("{{\"key\": \"{}\"}}", "k".repeat(1 << 20));
+    let huge = format!("{{\"key\": \"{}\"}}", "k".repeat(4 << 20));
     refused(caller.call(uuid, None, &huge).await, 413).await;
     let unknown = "00000000-0000-4000-8000-000000000000";
     for stranger in [unknown, "..%2f..%2fetc", "%ff%fe"] {
