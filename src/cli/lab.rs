@@ -37,6 +37,9 @@ async fn up(cli: &Cli, nodes: usize, vms: usize, post_time: Duration) -> Result<
     let dir = cli.lab_dir.clone().ok_or_else(|| {
         Error::new(Kind::Invalid, "lab up needs --lab-dir").hint("flowrun lab up --lab-dir lab")
     })?;
+    let no_signals = |e| Error::new(Kind::Io, "no signals").caused_by(&e);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let options = SiteOptions {
         post_time,
         ..lab_options(cli, dir.clone(), nodes, vms)
@@ -47,9 +50,6 @@ async fn up(cli: &Cli, nodes: usize, vms: usize, post_time: Duration) -> Result<
         "the site is up in {}; Ctrl-C ends it, its files stay",
         dir.display()
     );
-    let no_signals = |e| Error::new(Kind::Io, "no signals").caused_by(&e);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -59,8 +59,17 @@ impl Desk {
         let mut copy = Command::new("cp");
         copy.args(["-r", "flows", "examples"]).arg(&folder);
         assert!(copy.current_dir(root()).status().unwrap().success());
-        let config = std::fs::read_to_string(lab.path("daemon/flowrun.toml")).unwrap();
-        std::fs::write(folder.join("flowrun.toml"), &config).unwrap();
+        let mut config = std::fs::read_to_string(lab.path("daemon/flowrun.toml")).unwrap();
+        config.push_str("[boot_loaders]\n");
+        for (name, file) in [
+            ("isolinux", "isolinux.bin"),
+            ("ldlinux", "ldlinux.c32"),
+            ("grub", "gcdx64.efi"),
+            ("mbr", "mbr.bin"),
+        ] {
+            config.push_str(&format!("{name} = {:?}\n", boot_part(file)));
+        }
+        std::fs::write(folder.join("flowrun.toml"), config).unwrap();
         let publish = "[site]\nstate_dir = \"published-state\"\nflows = [\"published\"]\n";
         std::fs::write(folder.join("publish.toml"), publish).unwrap();
         std::fs::write(folder.join("token"), &daemon.token).unwrap();
@@ -130,10 +139,14 @@ impl Desk {
         command
     }
 
-    /// Runs it to its end; a run that it wants to continue or to show is made before.
+    /// Runs it to its end; a run that it wants to continue is made and stopped before.
     fn execute(&self, mut words: Vec<String>) -> Output {
         if words.last().is_some_and(|word| word == "RUN") {
-            let run = self.stopped_run();
+            let resumes = words.first().is_some_and(|word| word == "resume");
+            let run = match resumes {
+                true => self.stopped_run(),
+                false => self.newest_run(),
+            };
             words.pop();
             words.push(run);
         }
@@ -148,6 +161,10 @@ impl Desk {
         signal(&child, "-TERM");
         let output = child.wait_with_output().unwrap();
         assert_eq!(code(&output), 4, "{}", said(&output));
+        self.newest_run()
+    }
+
+    fn newest_run(&self) -> String {
         let run = self.lab.newest_run().unwrap();
         run["id"].as_str().unwrap().to_owned()
     }
@@ -166,7 +183,7 @@ impl Desk {
             let count = out.read_line(&mut heard).unwrap();
             assert!(count > 0, "{words:?}: {heard}");
         }
-        signal(&child, "-TERM");
+        signal(&child, "-INT");
         out.read_to_string(&mut heard).unwrap();
         assert!(child.wait().unwrap().success(), "{words:?}: {heard}");
     }

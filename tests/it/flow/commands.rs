@@ -76,3 +76,29 @@ fn help_and_types_are_printed_from_the_registry() {
         );
     }
 }
+
+/// With the line that is wrong, where there is one, and once.
+#[test]
+fn an_error_before_a_run_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = dir.path().join("broken.lua");
+    std::fs::write(&broken, "local a = 1\nretrun flow {}\n").unwrap();
+    let broken = broken.to_str().unwrap();
+    let stock = super::FLOW;
+    for more in [&["--lab"][..], &["--lab", "--dry-run"]] {
+        for (flow, action, part, line) in [
+            (
+                stock,
+                "deplyo",
+                "has no action deplyo",
+                "did you mean deploy?",
+            ),
+            (broken, "deploy", "syntax error", ">    2 | retrun flow"),
+        ] {
+            let args = [&[flow, action, "--node", "lab-1"][..], more].concat();
+            let output = run(&args);
+            super::told(&output, 2, &[part, line]);
+            assert_eq!(text(&output).matches(part).count(), 1, "{}", text(&output));
+        }
+    }
+}
