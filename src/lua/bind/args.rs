@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use serde::Deserialize;
 use std::time::Duration;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// A text, or a reference to a secret one.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,7 +41,7 @@ impl Seconds {
 pub(super) async fn on_workers<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    AbortOnDropHandle::new(tokio::spawn(work))
+    AbortOnDropHandle::new(TaskTracker::new().spawn(work))
         .await
         .map_err(|e| Error::new(Kind::Internal, "work ended").caused_by(&e))?
 }
