@@ -236,9 +236,9 @@ mod tests {
 
     #[tokio::test]
     async fn segments_of_unequal_length_are_read_and_hashed_side_by_side() {
-        let (file, content) = file(3_000_000);
+        let (file, content) = file(600_000);
         let reader = SegmentReader::start();
-        let parts = [(0, 1), (1, 900_000), (900_001, 1 << 19), (5, 2_999_995)];
+        let parts = [(0, 1), (1, 299_999), (300_000, CHUNK_BYTES), (5, 599_995)];
         let read = parts.map(|(offset, bytes)| {
             let (reader, span) = (reader.clone(), span(&file, offset, bytes));
             let expected = &content[offset..][..bytes];
@@ -256,13 +256,13 @@ mod tests {
 
     #[tokio::test]
     async fn neither_one_that_waits_nor_one_that_is_dropped_holds_up_the_others() {
-        let (file, content) = file(1_000_000);
+        let (file, content) = file(800_000);
         let reader = SegmentReader::start();
         let stream = || {
             let progress = Arc::new(Progress::default());
             let stream = reader
                 .clone()
-                .stream(span(&file, 0, 1_000_000), progress, false);
+                .stream(span(&file, 0, 800_000), progress, false);
             Box::pin(stream)
         };
         let mut waits = stream();
