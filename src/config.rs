@@ -77,6 +77,19 @@ pub struct SiteSection {
     pub flows: Vec<PathBuf>,
     /// How a daemon notices edits in them.
     pub flow_watch: FlowWatch,
+    /// How long a daemon keeps what ended runs told.
+    pub keep_runs_days: Days,
+}
+
+/// A time in days; 90 unless configured. 0 is for ever.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(transparent)]
+pub struct Days(pub u32);
+
+impl Default for Days {
+    fn default() -> Self {
+        Self(90)
+    }
 }
 
 /// How edits of flows are noticed.

@@ -13,12 +13,12 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(2);
 /// Addresses that are remembered.
 const MAX_ADDRESSES: usize = 4096;
 
-/// Wrong attempts by address. Somebody who guesses is stopped; somebody who is right is not asked.
+/// Wrong attempts by address.
 #[derive(Debug, Default)]
 pub(super) struct Attempts(Mutex<HashMap<IpAddr, Instant>>);
 
 impl Attempts {
-    /// Whether this address has been wrong too often to be listened to now.
+    /// Whether this address has been wrong too often to be told more now.
     pub(super) fn are_spent(&self, address: IpAddr) -> bool {
         let settled = self.lock().get(&network_of(address)).copied();
         let spent = FORGIVEN_AFTER * (BURST - 1);
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_heard_until_it_was_wrong_too_often() {
+    fn an_address_is_answered_until_it_was_wrong_too_often() {
         let attempts = Attempts::default();
         let guesser = IpAddr::from([10, 0, 0, 1]);
         for _ in 0..BURST {

@@ -60,10 +60,6 @@ impl FromRequest<Api> for Call {
         let missing = || refuse(StatusCode::INTERNAL_SERVER_ERROR, "the peer is not known");
         let peer = request.extensions().get::<Peer>().cloned();
         let peer = peer.ok_or_else(missing)?;
-        if api.bad_callbacks.are_spent(peer.address.ip()) {
-            let message = "too many wrong callbacks from this address; send it again later";
-            return Err(refuse(StatusCode::TOO_MANY_REQUESTS, message));
-        }
         let headers = request.headers().clone();
         let body = Bytes::from_request(request, api).await;
         let body = body.map_err(|e| refuse(e.status(), e.body_text()))?;
@@ -119,6 +115,11 @@ fn answer(api: &Api, uuid: &str, call: &Call, outcome: Result<(), Refusal>) -> R
     match outcome {
         Ok(()) => StatusCode::OK.into_response(),
         Err(refusal) => {
+            let (from, guess) = (call.peer.address.ip(), GUESSES.contains(&refusal.0));
+            if guess && api.bad_callbacks.are_spent(from) {
+                let message = "too many wrong callbacks from this address";
+                return refuse(StatusCode::TOO_MANY_REQUESTS, message).into_response();
+            }
             tracing::warn!(
                 node = uuid,
                 from = %call.peer.address,
@@ -126,15 +127,18 @@ fn answer(api: &Api, uuid: &str, call: &Call, outcome: Result<(), Refusal>) -> R
                 why = refusal.1,
                 "callback refused"
             );
-            if GUESSES.contains(&refusal.0) {
-                api.bad_callbacks.add(call.peer.address.ip());
+            if guess {
+                api.bad_callbacks.add(from);
             }
             refusal.into_response()
         }
     }
 }
 
-/// What somebody who guesses is answered. A ramdisk that is early or late is none.
+/// What somebody who guesses is answered, until it was too often: then nothing is said of what was
+/// wrong, nor logged. A right call is taken at once whoever else calls from its address, since
+/// ramdisks may share one (NAT) and a key of 128 bits that is good for one run is not guessed. A
+/// ramdisk that is early or late is no guesser.
 const GUESSES: [StatusCode; 3] = [
     StatusCode::BAD_REQUEST,
     StatusCode::UNAUTHORIZED,

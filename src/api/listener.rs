@@ -82,7 +82,7 @@ fn is_private(api: &ApiSection, address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback() || api.insecure
 }
 
-fn door(api: &ApiSection, address: SocketAddr) -> Result<Door> {
+pub(super) fn door(api: &ApiSection, address: SocketAddr) -> Result<Door> {
     let identity = match (&api.tls_cert, &api.tls_key) {
         (Some(cert), Some(key)) => Some(Identity {
             cert_pem: read(cert)?,

@@ -9,6 +9,7 @@ mod flows;
 pub mod listener;
 mod metrics;
 mod nodes;
+pub mod renewal;
 mod runs;
 mod unread;
 pub mod wire;

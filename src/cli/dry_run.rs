@@ -7,7 +7,7 @@ use super::start::{find_flow, pairs};
 use super::{Exit, format};
 use crate::cli::output::{out, put};
 use crate::engine::{Class, LiveRef, Script, step_of};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::journal::Bundle;
 use crate::lua::bind::{Site, registry};
 use crate::lua::dry_run::{DryRun, Simulate, dry_run};
@@ -32,10 +32,10 @@ pub(super) async fn run(cli: &Cli, args: &Run) -> Result<Exit> {
     }
     let registry = Arc::new(registry(&Arc::new(Site::new(config.clone()))));
     let (bundle, entry) = find_flow(&args.flow, &config.site.flows)?;
-    let shown = |e: &Error| eprint!("{}", format::error(e, Some(&bundle), format::colours()));
+    let placed = |e| format::with_lines(e, &bundle);
     let info = LuaRuntime::new(registry.clone())
         .inspect(&bundle, &entry)
-        .inspect_err(shown)?;
+        .map_err(placed)?;
     let (action, params) = (info.action(args.action.as_deref())?, info.params(&given)?);
     if !cli.json {
         let hash = bundle.hash.get(..12).unwrap_or_default();
@@ -52,7 +52,7 @@ pub(super) async fn run(cli: &Cli, args: &Run) -> Result<Exit> {
         };
         let dry = dry_run(&registry, script, Simulate::default())
             .await
-            .inspect_err(shown)?;
+            .map_err(placed)?;
         match cli.json {
             true => lines(name, &action, &entry, &dry),
             false => story(name, &registry, &bundle, &dry),

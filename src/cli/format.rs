@@ -23,8 +23,9 @@ pub(super) fn paint(text: &str, code: &str, on: bool) -> String {
 pub(super) fn error(error: &Error, bundle: Option<&Bundle>, colour: bool) -> String {
     let mut text = format!("{} {error}\n", paint("error:", "1;31", colour));
     if let Some(place) = place(error) {
+        let known = error.details().get(LINES).and_then(|lines| lines.as_str());
         let lines = bundle.and_then(|bundle| excerpt(bundle, &place));
-        text.push_str(&source(&place, lines.as_deref(), colour));
+        text.push_str(&source(&place, lines.as_deref().or(known), colour));
     }
     for cause in error.causes() {
         for (n, line) in cause.trim_end().lines().take(12).enumerate() {
@@ -37,6 +38,16 @@ pub(super) fn error(error: &Error, bundle: Option<&Bundle>, colour: bool) -> Str
     }
     text
 }
+
+/// The error with the lines of the file that it is about, for whoever shows it without the file.
+pub(super) fn with_lines(error: Error, bundle: &Bundle) -> Error {
+    match place(&error).and_then(|place| excerpt(bundle, &place)) {
+        Some(lines) => error.detail(LINES, lines),
+        None => error,
+    }
+}
+
+const LINES: &str = "lines";
 
 /// A place in a flow, and the lines around it.
 pub(super) fn source(place: &str, lines: Option<&str>, colour: bool) -> String {

@@ -13,10 +13,7 @@ pub(super) async fn quirks(cli: &Cli, node: &str, flow: &str) -> Result<Exit> {
     let ground = Ground::open(cli, &[node.to_owned()], &[]).await?;
     let (bundle, entry) = find_flow(flow, &ground.config.site.flows)?;
     let needed = ground.runtime.quirks_need_info(&bundle, &entry);
-    let needed = needed.inspect_err(|e| {
-        // The place of the mistake is in a file that only this function has.
-        eprint!("{}", format::error(e, Some(&bundle), format::colours()));
-    })?;
+    let needed = needed.map_err(|e| format::with_lines(e, &bundle))?;
     let info = if needed {
         ask(&ground, node).await?
     } else {

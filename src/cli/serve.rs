@@ -3,12 +3,15 @@
 use super::args::{Cli, Serve, ServeCommand};
 use super::site::Ground;
 use super::{Exit, format};
+use crate::api::renewal::Renewal;
 use crate::api::{self, Api, listener};
 use crate::catalogue::{Catalogue, Times};
 use crate::cli::output::out;
+use crate::clock;
+use crate::config::Days;
 use crate::engine::is_alive;
 use crate::error::{Error, Kind, Result};
-use crate::journal::{RunRecord, RunStatus};
+use crate::journal::{Journal, RunRecord, RunStatus};
 use crate::lua::LuaRuntime;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +20,9 @@ use tokio::signal::unix::{SignalKind, signal};
 const STOP: Duration = Duration::from_secs(30);
 /// How long answers under way may take after that.
 const GRACE: Duration = Duration::from_secs(5);
+/// How often runs are looked for that are to be forgotten, and how many are at a time.
+const FORGET: Duration = Duration::from_secs(3600);
+const AT_ONCE: u32 = 50;
 
 pub(super) async fn serve(cli: &Cli, args: &Serve) -> Result<Exit> {
     if let Some(ServeCommand::Token) = args.command {
@@ -25,6 +31,7 @@ pub(super) async fn serve(cli: &Cli, args: &Serve) -> Result<Exit> {
     let no_signals = |e| Error::new(Kind::Io, "no signals").caused_by(&e);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let ground = Ground::open(cli, &[], &[]).await?;
     let address = args.listen.or(ground.config.api.listen).ok_or_else(|| {
         Error::new(Kind::Invalid, "there is no address to listen on")
@@ -43,6 +50,8 @@ pub(super) async fn serve(cli: &Cli, args: &Serve) -> Result<Exit> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        () = Renewal::new(&ground.config.api, &server).follow(&mut hangup) => {}
+        () = forget(ground.engine.journal(), ground.config.site.keep_runs_days) => {}
     }
     eprintln!("stopping; open runs go on when `flowrun serve` is started again");
     let (stopped, ()) = tokio::join!(api.stop(STOP), server.stop(GRACE));
@@ -71,6 +80,27 @@ async fn resume_all(ground: &Ground, api: &Api) -> Result<usize> {
         }
     }
     Ok(resumed)
+}
+
+/// Forgets runs that ended longer ago than they are to be kept.
+async fn forget(journal: &Journal, Days(days): Days) {
+    if days == 0 {
+        return std::future::pending().await;
+    }
+    let kept_ms = u64::from(days) * 86_400_000;
+    loop {
+        let before_ms = clock::unix_ms().saturating_sub(kept_ms);
+        match journal.forget_runs(before_ms, AT_ONCE).await {
+            // Others have their turn at the journal in between.
+            Ok(count) if count > 0 => {
+                tracing::info!(count, days, "runs of long ago are forgotten");
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "runs of long ago are not forgotten"),
+        }
+        tokio::time::sleep(FORGET).await;
+    }
 }
 
 /// The token alone goes to standard output, so that it can be sent to a file.

@@ -20,10 +20,7 @@ pub(super) async fn run(cli: &Cli, args: &Run) -> Result<Exit> {
     let ground = Ground::open(cli, &args.node, &args.set).await?;
     let (bundle, entry) = find_flow(&args.flow, &ground.config.site.flows)?;
     let prepared = prepare(&ground, &bundle, &entry, args.action.as_deref(), &params);
-    let (flow, action, params) = prepared.inspect_err(|e| {
-        // The place of the mistake is in a file that only this function has.
-        eprint!("{}", format::error(e, Some(&bundle), format::colours()));
-    })?;
+    let (flow, action, params) = prepared.map_err(|e| format::with_lines(e, &bundle))?;
     announce(cli, &ground, &bundle, &entry, &action, &args.node, &params).await?;
     let listener = listen(&ground)?;
     let story = follow::Story::begin(cli, ground.engine.events().subscribe(), args.node.len());

@@ -331,7 +331,9 @@ impl Engine {
         std::thread::Builder::new()
             .name(format!("run {}", run.node))
             .spawn(move || {
-                let ended = runtime.block_on(engine.drive(run, flow, script, resumed));
+                // On the heap: what moves through a thread's stack stays resident there.
+                let life = Box::pin(engine.drive(run, flow, script, resumed));
+                let ended = runtime.block_on(life);
                 drop(done.send(ended));
             })
             .map_err(|e| Error::new(Kind::Limit, "no thread for the run").caused_by(&e))?;

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::server::WebPkiClientVerifier;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -31,7 +31,7 @@ const HANDSHAKE: Duration = Duration::from_secs(60);
 const SILENT_MS: u32 = 60_000;
 
 /// A certificate chain with its key, both PEM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Leaf first.
     pub cert_pem: String,
@@ -40,7 +40,7 @@ pub struct Identity {
 }
 
 /// Who may come in, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Door {
     /// What the server shows; absent: no TLS.
     pub identity: Option<Identity>,
@@ -52,7 +52,7 @@ pub struct Door {
 }
 
 /// What clients may take before they have shown that they are worth it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// For the TLS handshake, for the first request after it, and for any later request's head
     /// while the connection is kept.
@@ -80,13 +80,27 @@ pub struct ServerHandle {
     address: SocketAddr,
     handle: Handle<SocketAddr>,
     tasks: JoinSet<()>,
+    tls: Tls,
 }
+
+/// What new connections are shown; absent: no TLS.
+type Tls = Arc<RwLock<Option<Arc<rustls::ServerConfig>>>>;
 
 impl ServerHandle {
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Shows new connections this door's certificate; open ones stay as they are.
+    ///
+    /// # Errors
+    /// As [`serve`]; then the one before stays in use.
+    pub fn renew(&self, door: &Door) -> Result<()> {
+        let tls = tls_of(door)?;
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+        Ok(())
     }
 
     /// Stops accepting, gives open requests `grace`, then closes.
@@ -126,9 +140,11 @@ pub fn serve(listener: TcpListener, router: Router, door: &Door) -> Result<Serve
     raise_descriptor_limit();
     let address = listener.local_addr().map_err(|e| failed(&e))?;
     let handle = Handle::new();
+    let gate = Gate::new(door)?;
+    let tls = gate.tls.clone();
     let mut server = axum_server::from_tcp(listener)
         .map_err(|e| failed(&e))?
-        .acceptor(Gate::new(door)?)
+        .acceptor(gate)
         .handle(handle.clone());
     if let Some(limits) = door.limits {
         let http = server.http_builder();
@@ -146,6 +162,7 @@ pub fn serve(listener: TcpListener, router: Router, door: &Door) -> Result<Serve
         address,
         handle,
         tasks,
+        tls,
     })
 }
 
@@ -172,7 +189,7 @@ impl Drop for ServerHandle {
 /// Lets a connection in: a seat, the handshake, and who it is.
 #[derive(Clone)]
 struct Gate {
-    tls: Option<TlsAcceptor>,
+    tls: Tls,
     handshake: Duration,
     seats: Option<Arc<Seats>>,
 }
@@ -183,11 +200,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Gate {
     fn new(door: &Door) -> Result<Self> {
-        let identity = door.identity.as_ref();
-        let tls = identity.map(|identity| server_config(identity, door.client_ca_pem.as_deref()));
         let seats = |limits: Limits| Seats::new(limits.connections, limits.per_address);
         Ok(Self {
-            tls: tls.transpose()?.map(|config| Arc::new(config).into()),
+            tls: Arc::new(RwLock::new(tls_of(door)?)),
             handshake: door.limits.map_or(HANDSHAKE, |limits| limits.patience),
             seats: door.limits.map(seats),
         })
@@ -206,10 +221,12 @@ impl Gate {
             // A peer that is gone is noticed by what it does not acknowledge.
             set_tcp_user_timeout(&tcp, SILENT_MS)?;
         }
-        let Some(tls) = &self.tls else {
+        let tls = (self.tls.read().unwrap_or_else(PoisonError::into_inner)).clone();
+        let Some(tls) = tls else {
             return Ok((Box::new(tcp), peer));
         };
-        let stream = tokio::time::timeout(self.handshake, tls.accept(tcp)).await??;
+        let handshake = TlsAcceptor::from(tls).accept(tcp);
+        let stream = tokio::time::timeout(self.handshake, handshake).await??;
         let (_, session) = stream.get_ref();
         // The verifier has looked at it.
         peer.certified = session.peer_certificates().is_some();
@@ -229,6 +246,12 @@ impl<S: Send + 'static> Accept<TcpStream, S> for Gate {
             Ok((stream, Extension(peer).layer(service)))
         })
     }
+}
+
+fn tls_of(door: &Door) -> Result<Option<Arc<rustls::ServerConfig>>> {
+    let identity = door.identity.as_ref();
+    let config = identity.map(|identity| server_config(identity, door.client_ca_pem.as_deref()));
+    Ok(config.transpose()?.map(Arc::new))
 }
 
 fn server_config(identity: &Identity, client_ca: Option<&str>) -> Result<rustls::ServerConfig> {

@@ -11,6 +11,7 @@ mod learned;
 mod look;
 mod node;
 mod record;
+mod retention;
 mod run;
 mod store;
 

@@ -2,8 +2,8 @@
 
 use super::spec::{self, Registry};
 use super::value::{self};
-use super::{failure, pattern};
-use crate::engine::{CallRequest, Run};
+use super::{chunk, failure, pattern};
+use crate::engine::{CallRequest, Class, Run};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Bundle;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -55,10 +55,22 @@ impl Host {
         host.raw_set(
             "module",
             lua.create_function(move |_, name: String| Ok(this.module(&name)))?,
-        )
+        )?;
+        let this = self.clone();
+        let chunk = move |lua: &Lua, (path, environment): (String, Table)| {
+            let text = this.bundle.files.get(&path);
+            let text = text.ok_or_else(|| mlua::Error::runtime("the file is not in its bundle"))?;
+            match chunk::load(lua, &path, text, environment) {
+                Ok(function) => Ok((Some(function), None)),
+                Err(mlua::Error::SyntaxError { message, .. }) => Ok((None, Some(message))),
+                Err(other) => Err(other),
+            }
+        };
+        host.raw_set("chunk", lua.create_function(chunk)?)
     }
 
-    /// `require`: beside the flow first, then the standard library. A miss answers the near name.
+    /// `require`: beside the flow first, then the standard library. Answers the path, or on a miss
+    /// nothing and the near name.
     fn module(&self, name: &str) -> (Option<String>, Option<String>) {
         let folder = self
             .entry
@@ -74,8 +86,8 @@ impl Host {
             .into_iter()
             .chain([format!("{}{file}", super::stdlib::FOLDER)])
         {
-            if let Some(text) = self.bundle.files.get(&path) {
-                return (Some(path), Some(text.clone()));
+            if self.bundle.files.contains_key(&path) {
+                return (Some(path), None);
             }
         }
         let names: Vec<_> = self
@@ -178,6 +190,11 @@ impl Host {
                     .map(|at| (at, step.unwrap_or_default()));
                 let outcome = match this.arguments(&name, &packed) {
                     Ok(args) => {
+                        let spec = this.registry.get(&name);
+                        if spec.is_ok_and(|spec| spec.class == Class::Wait) {
+                            // Hours may pass, and a thousand others wait too.
+                            lua.gc_collect()?;
+                        }
                         let request = CallRequest {
                             name,
                             key,

@@ -6,6 +6,7 @@
 
 pub mod bind;
 pub mod check;
+mod chunk;
 pub mod docs;
 pub mod dry_run;
 mod failure;
@@ -32,7 +33,14 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use vm::{Vm, internal};
+
+/// So many runs load their flow at the same time, since what is garbage after loading is of use to
+/// those that come next: a room of servers at once would need all of it at once.
+static LOADING: Semaphore = Semaphore::const_new(4);
+/// How long a run waits for that; one whose flow loads without end holds up nobody.
+const TURN: Duration = Duration::from_secs(2);
 
 /// Runs flows with the primitives of a registry.
 #[derive(Debug)]
@@ -148,10 +156,10 @@ impl LuaRuntime {
         entry: &str,
         run: Option<Arc<Run>>,
     ) -> Result<(Vm, FlowInfo, Table)> {
-        let text = bundle
-            .files
-            .get(entry)
-            .ok_or_else(|| Error::new(Kind::NotFound, format!("{entry} is not in its bundle")))?;
+        if !bundle.files.contains_key(entry) {
+            let message = format!("{entry} is not in its bundle");
+            return Err(Error::new(Kind::NotFound, message));
+        }
         let host = Host {
             registry: self.registry.clone(),
             bundle: bundle.clone(),
@@ -159,10 +167,8 @@ impl LuaRuntime {
             run,
         };
         let vm = Vm::new(&host)?;
-        let (ok, def): (bool, LuaValue) = vm
-            .function("load")?
-            .call((entry, text.as_str()))
-            .map_err(|e| internal(&e))?;
+        let (ok, def): (bool, LuaValue) =
+            vm.function("load")?.call(entry).map_err(|e| internal(&e))?;
         let LuaValue::Table(def) = def else {
             return Err(Error::new(Kind::Internal, "the prelude returned no table"));
         };
@@ -177,7 +183,9 @@ impl LuaRuntime {
     }
 
     async fn execute(&self, script: Script, run: Arc<Run>) -> Result<Outcome> {
+        let turn = tokio::time::timeout(TURN, LOADING.acquire()).await;
         let (vm, _, def) = self.load(&script.bundle, &script.entry, Some(run.clone()))?;
+        drop(turn);
         let context = json!({
             "run": run.id, "action": script.action, "node": run.node, "flow": script.entry,
         });
@@ -288,10 +296,10 @@ fn outcome(results: MultiValue) -> Outcome {
 /// Runs the quirk files, in the order of their names.
 fn load_quirks(vm: &Vm, bundle: &Bundle, entry: &str) -> Result<()> {
     let quirks = bundle.files.iter().filter(|(path, _)| is_quirk(path));
-    for (path, text) in quirks.filter(|(path, _)| *path != entry) {
+    for (path, _) in quirks.filter(|(path, _)| *path != entry) {
         let (ok, error): (bool, LuaValue) = vm
             .function("load_quirk")?
-            .call((path.as_str(), text.as_str()))
+            .call(path.as_str())
             .map_err(|e| internal(&e))?;
         if !ok {
             return Err(failure::from_lua(&error));

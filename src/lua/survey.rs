@@ -29,9 +29,9 @@ impl LuaRuntime {
         let (mut flows, mut faults) = (BTreeMap::new(), Vec::new());
         for (path, text) in &bundle.files {
             let outcome = if is_quirk(path) {
-                self.quirk(bundle, path, text).await.map(|()| None)
+                self.quirk(bundle, path).await.map(|()| None)
             } else if Path::new(path).parent() == Some(Path::new(folder)) {
-                self.file(bundle, path, text).await
+                self.file(bundle, path).await
             } else {
                 continue;
             };
@@ -49,24 +49,19 @@ impl LuaRuntime {
     }
 
     /// What a file declares; `None` for a module.
-    pub(super) async fn file(
-        &self,
-        bundle: &Arc<Bundle>,
-        path: &str,
-        text: &str,
-    ) -> Result<Option<FlowInfo>> {
+    pub(super) async fn file(&self, bundle: &Arc<Bundle>, path: &str) -> Result<Option<FlowInfo>> {
         let name = Path::new(path).file_stem().and_then(|stem| stem.to_str());
         let vm = self.vm(bundle, path)?;
-        let call = vm.call("look", (path, text, name.unwrap_or_default()))?;
+        let call = vm.call("look", (path, name.unwrap_or_default()))?;
         match loaded(call).await? {
             LuaValue::Table(def) => describe(&def).map(Some),
             _ => Ok(None),
         }
     }
 
-    async fn quirk(&self, bundle: &Arc<Bundle>, path: &str, text: &str) -> Result<()> {
+    async fn quirk(&self, bundle: &Arc<Bundle>, path: &str) -> Result<()> {
         let vm = self.vm(bundle, path)?;
-        loaded(vm.call("load_quirk", (path, text))?).await.map(drop)
+        loaded(vm.call("load_quirk", path)?).await.map(drop)
     }
 
     fn vm(&self, bundle: &Arc<Bundle>, entry: &str) -> Result<Vm> {

@@ -2,6 +2,7 @@
 
 mod check;
 mod disk;
+mod documented;
 mod flow;
 mod ilo;
 mod image;

@@ -15,7 +15,8 @@ mod crowds;
 mod daemon;
 
 use crate::flow::{LabUp, code, flowrun, signal, text, told, until_entry};
-use daemon::{Daemon, json_of};
+pub(crate) use daemon::Daemon;
+use daemon::json_of;
 use flowrun::journal::Journal;
 use reqwest::Method;
 use serde_json::{Value, json};

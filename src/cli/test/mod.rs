@@ -84,11 +84,11 @@ async fn one_file(
         return Err(error.target(entry));
     }
     let bundle = bundle(file)?;
-    let shown = |e: &Error| eprint!("{}", format::error(e, Some(&bundle), format::colours()));
     let reader = LuaRuntime::new(Arc::new(registry(&Arc::new(Bench::new(
         file, folders, None,
     )))));
-    let tests = reader.tests(&bundle, &entry).inspect_err(shown)?;
+    let tests = reader.tests(&bundle, &entry);
+    let tests = tests.map_err(|e| format::with_lines(e, &bundle))?;
     let filter = args.filter.as_deref();
     let wanted = |name: &str| filter.is_none_or(|part| name.contains(part));
     if !cli.json {

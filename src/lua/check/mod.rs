@@ -96,8 +96,8 @@ impl Finding {
 pub async fn check(registry: &Arc<Registry>, bundle: &Arc<Bundle>) -> Vec<Finding> {
     let runtime = LuaRuntime::new(registry.clone());
     let (mut flows, mut broken) = (BTreeMap::new(), Vec::new());
-    for (path, text) in bundle.files.iter().filter(|(path, _)| may_be_flow(path)) {
-        match runtime.file(bundle, path, text).await {
+    for path in bundle.files.keys().filter(|path| may_be_flow(path)) {
+        match runtime.file(bundle, path).await {
             Ok(Some(info)) => drop(flows.insert(path.clone(), info)),
             // A module beside a flow.
             Ok(None) => {}

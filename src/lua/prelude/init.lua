@@ -149,17 +149,17 @@ function E.test(name, fn) return with_tests().declare(name, fn) end
 local loaded, LOADING = {}, {}
 
 function E.require(name)
-  local path, text = host.module(name)
+  local path, near = host.module(name)
   if not path then
     refuse("not_found", raw_format("there is no module %q", raw_tostring(name)),
-      text and ("did you mean " .. text .. "?"))
+      near and ("did you mean " .. near .. "?"))
   end
   if loaded[path] == LOADING then
     refuse("invalid", path .. " requires itself")
   end
   if loaded[path] == nil then
     loaded[path] = LOADING
-    local chunk, why = load(text, "@" .. path, "t", E)
+    local chunk, why = host.chunk(path, E)
     if not chunk then error(host.syntax(why), 0) end
     local value = chunk(name)
     loaded[path] = value == nil and true or value
@@ -173,8 +173,8 @@ seal("", E)
 
 local M = {}
 
-function M.load(path, text)
-  local chunk, why = load(text, "@" .. path, "t", E)
+function M.load(path)
+  local chunk, why = host.chunk(path, E)
   if not chunk then return false, errors.mark(host.syntax(why)) end
   local results
   if host.is_test(path) then
@@ -193,8 +193,8 @@ end
 
 -- What a file of a flow folder is: its flow, or nil for a module. A module that stands for one of
 -- the standard library has all that is in that one.
-function M.look(path, text, name)
-  local chunk, why = load(text, "@" .. path, "t", E)
+function M.look(path, name)
+  local chunk, why = host.chunk(path, E)
   if not chunk then return false, errors.mark(host.syntax(why)) end
   local results = guarded(chunk, name)
   local value = results[2]
@@ -216,8 +216,8 @@ function M.look(path, text, name)
   return true, nil
 end
 
-function M.load_quirk(path, text)
-  local chunk, why = load(text, "@" .. path, "t", E)
+function M.load_quirk(path)
+  local chunk, why = host.chunk(path, E)
   if not chunk then return false, errors.mark(host.syntax(why)) end
   local results = guarded(with_quirks().load, path, chunk)
   return results[1], results[2]

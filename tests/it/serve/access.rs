@@ -1,5 +1,6 @@
 //! Who is let in.
 
+use super::callbacks::Floppy;
 use super::daemon::{Daemon, json_of, site};
 use crate::flow::{LabUp, flowrun, told};
 use reqwest::Method;
@@ -40,7 +41,7 @@ async fn nothing_but_the_callback_and_health_is_open() {
 }
 
 #[tokio::test]
-async fn an_address_that_guesses_is_not_listened_to() {
+async fn an_address_that_guesses_learns_nothing_and_delays_no_honest_ramdisk() {
     let lab = LabUp::start(1, &[]);
     let daemon = Daemon::over(&lab);
     let guesser = daemon.client_from([127, 0, 0, 9]);
@@ -69,6 +70,70 @@ async fn an_address_that_guesses_is_not_listened_to() {
         answers.push(guess.send().await.unwrap().status().as_u16());
     }
     assert_eq!((answers[0], answers[59]), (400, 429), "{answers:?}");
+
+    // A ramdisk behind the same address is heard at once.
+    let run = daemon.start("expecting").await;
+    let waits = "wait for ramdisk/ramdisk.wait";
+    daemon.until_entry(&run, waits).await;
+    let floppy = Floppy::of(&daemon, &lab, "lab-1").await;
+    let right = guesser
+        .post(&callback)
+        .header("X-Auth-Token", &floppy.token);
+    let right = right.body(floppy.body().to_string());
+    assert_eq!(right.send().await.unwrap().status(), 200);
+    daemon.until(&run, "done").await;
+    let guess = guesser.post(&callback).body("{}").send().await.unwrap();
+    assert_eq!(guess.status(), 429);
+}
+
+/// What an authority renewed is shown to new connections, what is broken is not, and runs go on.
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_without_a_restart() {
+    let lab = LabUp::start(1, &[]);
+    let daemon = Daemon::over(&lab);
+    let api = &site(&lab)["api"];
+    let [cert, key] = ["tls_cert", "tls_key"].map(|name| api[name].as_str().unwrap().to_owned());
+    let run = daemon.start("waiting").await;
+    daemon.until_entry(&run, "wait/sleep").await;
+    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+        -subj /CN=renewed -addext subjectAltName=IP:127.0.0.1,DNS:localhost \
+        -keyout renewed.key -out renewed.pem 2>&1";
+    let mut command = Command::new("sh");
+    let made = command
+        .args(["-c", script])
+        .current_dir(lab.path("."))
+        .output();
+    assert!(made.unwrap().status.success(), "openssl is needed");
+    let shows = || shown_certificate(&daemon.url);
+    let before = shows();
+
+    // The certificate alone: half of a renewal.
+    std::fs::copy(lab.path("renewed.pem"), &cert).unwrap();
+    daemon.reload("certificate and key do not fit");
+    assert_eq!(shows(), before);
+    std::fs::copy(lab.path("renewed.key"), &key).unwrap();
+    daemon.reload("certificate and key were read anew");
+    let renewed = shows();
+    assert!(
+        renewed != before && renewed.contains("renewed"),
+        "{renewed}"
+    );
+    std::fs::write(&cert, "nonsense").unwrap();
+    daemon.reload("the certificate before stays in use");
+    assert_eq!(shows(), renewed);
+    assert!(daemon.said().contains("; 0 runs resumed"), "it never ended");
+}
+
+/// Subject and serial number of what a server shows.
+fn shown_certificate(url: &str) -> String {
+    let address = url.strip_prefix("https://").unwrap();
+    let script = format!(
+        "openssl s_client -connect {address} </dev/null 2>/dev/null | \
+         openssl x509 -noout -subject -serial"
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A client certificate of `[api] client_ca` does without a token; another's does not.

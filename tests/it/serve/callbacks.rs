@@ -9,16 +9,16 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// What a ramdisk reads from its floppy.
-struct Floppy {
+pub(super) struct Floppy {
     uuid: String,
     key: String,
     iqn: String,
-    token: String,
+    pub(super) token: String,
 }
 
 impl Floppy {
     /// Fetches it from the object store, as the iLO would.
-    async fn of(daemon: &Daemon, lab: &LabUp, node: &str) -> Self {
+    pub(super) async fn of(daemon: &Daemon, lab: &LabUp, node: &str) -> Self {
         let client = daemon.client_from([127, 0, 0, 1]);
         let site = site(lab);
         let store = &site["object_store"];
@@ -64,7 +64,7 @@ impl Floppy {
     }
 
     /// What the classic ramdisk sends.
-    fn body(&self) -> Value {
+    pub(super) fn body(&self) -> Value {
         json!({ "address": "10.10.1.150", "key": self.key, "iqn": self.iqn, "error": "" })
     }
 }

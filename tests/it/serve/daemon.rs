@@ -109,6 +109,21 @@ impl Daemon {
         (self.child, self.said) = up(&self.dir);
     }
 
+    /// Sends SIGHUP and waits until the daemon has said this.
+    pub(crate) fn reload(&self, wanted: &str) {
+        let before = self.said().matches(wanted).count();
+        crate::flow::signal(&self.child, "-HUP");
+        let deadline = clock::instant() + Duration::from_secs(60);
+        while self.said().matches(wanted).count() == before {
+            assert!(
+                clock::instant() < deadline,
+                "never {wanted:?}: {}",
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// By SIGTERM; answers the exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         crate::flow::signal(&self.child, "-TERM");
