@@ -1,7 +1,7 @@
 //! Our side: what a run of this program as competitor does.
 
 use bytes::Bytes;
-use flowrun::disk::{Lun, WholeDisk, WriteOptions, write_whole_disk_image};
+use flowrun::disk::{Feeds, Lun, WholeDisk, WriteOptions, write_whole_disk_image};
 use flowrun::error::Result;
 use flowrun::image::source::ImageSource;
 use flowrun::iscsi::target::{BlockDevice, FileDisk, Target, TargetOptions};
@@ -10,7 +10,7 @@ use futures_util::future::{BoxFuture, try_join_all};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAX_TRANSFER: usize = 256 << 10;
@@ -33,23 +33,31 @@ pub(crate) fn run(words: &[String]) {
     }
 }
 
-/// The image onto every unit at once, as runs of one process do it.
+/// The image onto every unit at once, as runs of one process do it: each on the workers.
 async fn write(image: &Path, port: &str, iqn: &str, luns: impl Iterator<Item = u64>) {
-    let options = WriteOptions::default();
     let login = |lun| {
         let portal = format!("127.0.0.1:{port}");
         let mut login = LoginOptions::new(portal, iqn, "iqn.2026-01.example:flowrun");
         login.lun = lun;
         login
     };
-    let writes = luns.map(|lun| write_one(image, login(lun), &options));
-    try_join_all(writes).await.unwrap();
+    let feeds = Feeds::default();
+    let writes = luns.map(|lun| {
+        let options = WriteOptions {
+            feeds: feeds.clone(),
+            ..WriteOptions::default()
+        };
+        tokio::spawn(write_one(image.to_owned(), login(lun), options))
+    });
+    for written in try_join_all(writes).await.unwrap() {
+        written.unwrap();
+    }
 }
 
-async fn write_one(image: &Path, login: LoginOptions, options: &WriteOptions) -> Result<()> {
+async fn write_one(image: PathBuf, login: LoginOptions, options: WriteOptions) -> Result<()> {
     let disk = Session::login(login).await?;
-    let source = Arc::new(ImageSource::open(image, None)?);
-    write_whole_disk_image(&disk, source, &WholeDisk::default(), options).await?;
+    let source = Arc::new(ImageSource::open(&image, None)?);
+    write_whole_disk_image(&disk, source, &WholeDisk::default(), &options).await?;
     Ok(disk.logout().await?)
 }
 

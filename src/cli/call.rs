@@ -25,8 +25,16 @@ pub(super) async fn call(cli: &Cli, args: &CallArgs) -> Result<Exit> {
         eprint!("{}", format::error(error, None, format::colours()));
         return Ok(Exit::of_status(end.status));
     }
-    out!("{:#}", end.result);
+    out!("{:#}", typed(spec, end.result));
     Ok(Exit::of_status(end.status))
+}
+
+/// Lua has the same empty table for a list and for named fields.
+fn typed(spec: &FnSpec, result: Value) -> Value {
+    match (&spec.returns.0, result) {
+        (Ty::List(_), Value::Object(fields)) if fields.is_empty() => Value::Array(Vec::new()),
+        (_, result) => result,
+    }
 }
 
 /// Makes the call in a run of its own.

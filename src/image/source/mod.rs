@@ -4,6 +4,7 @@
 //! or zstd. Images come from strangers: whatever a header asks for, no other file is opened, and
 //! memory is bounded.
 
+mod foreign;
 mod qcow2;
 mod store;
 mod stream;
@@ -159,9 +160,12 @@ impl ImageSource {
         let mut head = vec![0; qcow2::HEADER_BYTES];
         let count = file.read_at(&mut head, 0).map_err(failed)?;
         head.truncate(count);
+        if format.is_none() {
+            foreign::refuse(&head)?;
+        }
         let is_qcow2 = head.starts_with(qcow2::MAGIC);
         let compression = Compression::of(&head);
-        let (content, format, virtual_bytes) = match (format, compression) {
+        let (content, found, virtual_bytes) = match (format, compression) {
             (Some(Format::Qcow2), _) if !is_qcow2 => {
                 return Err(Error::new(Kind::Corrupt, "the image is not qcow2"));
             }
@@ -183,7 +187,7 @@ impl ImageSource {
         let image = Self {
             path: path.to_owned(),
             info: ImageInfo {
-                format,
+                format: found,
                 compression: compression.filter(|_| matches!(content, Content::Stream)),
                 virtual_bytes,
                 file_bytes,
@@ -192,20 +196,27 @@ impl ImageSource {
                 device: metadata.dev(),
                 inode: metadata.ino(),
                 changed: (metadata.ctime(), metadata.ctime_nsec()),
-                format,
+                format: found,
             },
             content,
         };
-        image.check_inside()?;
+        image.check_inside(format)?;
         Ok(image)
     }
 
-    /// A compressed qcow2 would pass for a raw disk.
-    fn check_inside(&self) -> Result<()> {
-        if self.info.compression.is_some() && self.head(4)?.starts_with(qcow2::MAGIC) {
+    /// What is compressed would pass for a raw disk.
+    fn check_inside(&self, format: Option<Format>) -> Result<()> {
+        if self.info.compression.is_none() {
+            return Ok(());
+        }
+        let head = self.head(qcow2::HEADER_BYTES)?;
+        if head.starts_with(qcow2::MAGIC) {
             let message = "a qcow2 image inside a compressed file cannot be streamed";
             return Err(Error::new(Kind::Unsupported, message)
                 .hint("decompress it, or use qcow2's own compression"));
+        }
+        if format.is_none() {
+            foreign::refuse(&head)?;
         }
         Ok(())
     }

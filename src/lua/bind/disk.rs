@@ -1,8 +1,8 @@
 //! `disk`: images onto a node's disk, and proof that they are there.
 
-use super::args::blocking;
+use super::args::{blocking, on_workers};
 use super::image::IMAGE;
-use super::iscsi::{SESSION, with_disk};
+use super::iscsi::{SESSION, disk_of};
 use super::iso::disk_loader;
 use super::site::Site;
 use crate::disk::inspect::{Label, inspect};
@@ -16,7 +16,6 @@ use crate::error::{Error, Kind, Result};
 use crate::image::configdrive;
 use crate::image::loader::DiskLoader;
 use crate::image::source::{Format, ImageSource};
-use crate::iscsi::Session;
 use crate::lua::spec::{FnSpec, Record, Registry, Ty};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -123,10 +122,9 @@ pub(super) fn register(registry: &mut Registry, site: &Arc<Site>) {
                 lun: LiveRef,
             }
             let Args { lun } = call.decode()?;
-            let layout = with_disk(&call, &lun, async |disk| {
-                inspect(&read_head(disk).await?, disk.lun_info().block_bytes)
-            });
-            Reply::of(&layout.await?)
+            let disk = disk_of(&call, &lun).await?;
+            let head = read_head(&disk).await?;
+            Reply::of(&inspect(&head, disk.lun_info().block_bytes)?)
         }),
     );
 }
@@ -210,10 +208,11 @@ fn whole_disk(registry: &mut Registry, feeds: Feeds) {
                     feeds,
                     ..options(&call, "written")
                 };
-                let work = async |disk: &Session| {
-                    write_whole_disk_image(disk, source, &whole, &options).await
-                };
-                let done = with_disk(&call, &args.lun, work).await?;
+                let disk = disk_of(&call, &args.lun).await?;
+                let done = on_workers(async move {
+                    write_whole_disk_image(&disk, source, &whole, &options).await
+                })
+                .await?;
                 let more = json!({ "disk_identifier": done.disk_identifier });
                 reply(&done.written, more)
             }
@@ -351,10 +350,11 @@ fn partition(registry: &mut Registry, feeds: Feeds, site: &Arc<Site>) {
                         feeds,
                         ..options(&call, "written")
                     };
-                    let work = async |disk: &Session| {
-                        write_partition_image(disk, source, &wanted, &options).await
-                    };
-                    let done = with_disk(&call, &args.lun, work).await?;
+                    let disk = disk_of(&call, &args.lun).await?;
+                    let done = on_workers(async move {
+                        write_partition_image(&disk, source, &wanted, &options).await
+                    })
+                    .await?;
                     let more = json!({
                         "disk_identifier": done.disk_identifier,
                         "root_uuid": done.root_uuid,
@@ -436,16 +436,17 @@ fn check(registry: &mut Registry) {
             let manifest: Manifest = serde_json::from_str(&written.manifest)
                 .map_err(|e| Error::new(Kind::Invalid, "no manifest").caused_by(&e))?;
             let options = options(&call, "verified");
-            with_disk(&call, &lun, async |disk| {
-                verify(disk, &manifest, &options).await
+            let disk = disk_of(&call, &lun).await?;
+            on_workers(async move {
+                verify(&disk, &manifest, &options).await?;
+                Ok(json!({
+                    "bytes": manifest.bytes(),
+                    "pieces": manifest.pieces().count(),
+                    "digest": manifest.digest(),
+                })
+                .into())
             })
-            .await?;
-            Ok(json!({
-                "bytes": manifest.bytes(),
-                "pieces": manifest.pieces().count(),
-                "digest": manifest.digest(),
-            })
-            .into()) as Result<Reply>
+            .await as Result<Reply>
         }),
     );
 }

@@ -228,6 +228,7 @@ fn fetch(registry: &mut Registry, site: &Arc<Site>) {
         .error(Kind::Corrupt, "the checksum is another one")
         .error(Kind::Limit, "there is no space for it")
         .error(Kind::Refused, "the image points at other files")
+        .error(Kind::Unsupported, "it is neither raw nor qcow2")
         .example("image.fetch(\"/srv/images/debian.qcow2\").virtual_bytes   --> 2147483648")
         .holds(move |call, result| {
             let held = kept(&resumed, &call, &result);

@@ -62,12 +62,8 @@ fn owner(run: &Run) -> u64 {
     (seconds & 0xffff_ffff) << 16 | run.fence.min(0xffff)
 }
 
-/// Calls `work` with the disk behind a reference.
-pub(super) async fn with_disk<T>(
-    call: &Call,
-    reference: &LiveRef,
-    work: impl AsyncFnOnce(&Session) -> Result<T>,
-) -> Result<T> {
+/// The disk behind a reference.
+pub(super) async fn disk_of(call: &Call, reference: &LiveRef) -> Result<Session> {
     let not_a_disk = || Error::new(Kind::Invalid, "this is not an iSCSI session");
     let LiveValue::Handle(handle) = call.live(reference).await? else {
         return Err(not_a_disk());
@@ -75,7 +71,7 @@ pub(super) async fn with_disk<T>(
     let disk = (&*handle as &dyn Any)
         .downcast_ref::<Disk>()
         .ok_or_else(not_a_disk)?;
-    work(&disk.0).await
+    Ok(disk.0.clone())
 }
 
 #[derive(Deserialize)]
@@ -253,14 +249,13 @@ fn blocks(registry: &mut Registry) {
         .example("iscsi.read(lun, { lba = 0 }):sub(-4)   --> 55aa")
         .run(|call| async move {
             let args: Blocks = call.decode()?;
-            let bytes = with_disk(&call, &args.lun, async |disk| {
-                let wanted = u64::from(args.blocks) * u64::from(disk.lun_info().block_bytes);
-                if wanted > MAX_RAW_BYTES {
-                    return Err(Error::new(Kind::Limit, "more than 1 MiB in one read"));
-                }
-                Ok(disk.read(args.lba, args.blocks).await?)
-            });
-            Ok(Value::from(hex::encode(bytes.await?)).into()) as Result<Reply>
+            let disk = disk_of(&call, &args.lun).await?;
+            let wanted = u64::from(args.blocks) * u64::from(disk.lun_info().block_bytes);
+            if wanted > MAX_RAW_BYTES {
+                return Err(Error::new(Kind::Limit, "more than 1 MiB in one read"));
+            }
+            let bytes = disk.read(args.lba, args.blocks).await?;
+            Ok(Value::from(hex::encode(bytes)).into()) as Result<Reply>
         }),
     );
     registry.add(
@@ -275,16 +270,14 @@ fn blocks(registry: &mut Registry) {
             let args: Blocks = call.decode()?;
             let bytes = hex::decode(&args.hex)
                 .map_err(|e| Error::new(Kind::Invalid, format!("`hex`: {e}")))?;
-            with_disk(&call, &args.lun, async |disk| {
-                let block = usize::try_from(disk.lun_info().block_bytes).unwrap_or(512);
-                if bytes.is_empty() || bytes.len() % block != 0 {
-                    let message = format!("`hex` must be whole blocks of {block} bytes");
-                    return Err(Error::new(Kind::Invalid, message));
-                }
-                call.run.guard()?;
-                Ok(disk.write(args.lba, bytes.into()).await?)
-            })
-            .await?;
+            let disk = disk_of(&call, &args.lun).await?;
+            let block = usize::try_from(disk.lun_info().block_bytes).unwrap_or(512);
+            if bytes.is_empty() || bytes.len() % block != 0 {
+                let message = format!("`hex` must be whole blocks of {block} bytes");
+                return Err(Error::new(Kind::Invalid, message));
+            }
+            call.run.guard()?;
+            disk.write(args.lba, bytes.into()).await?;
             Ok(Reply::default())
         }),
     );
@@ -304,10 +297,8 @@ fn ends(registry: &mut Registry) {
             .example("iscsi.info(lun).bytes   --> 4294967296")
             .run(|call| async move {
                 let Lun1 { lun } = call.decode()?;
-                let (info, reserved) = with_disk(&call, &lun, async |disk| {
-                    Ok((disk.lun_info().clone(), disk.is_reserved()))
-                })
-                .await?;
+                let disk = disk_of(&call, &lun).await?;
+                let (info, reserved) = (disk.lun_info(), disk.is_reserved());
                 Ok(json!({
                     "bytes": info.bytes(),
                     "block_bytes": info.block_bytes,
@@ -331,7 +322,7 @@ fn ends(registry: &mut Registry) {
         .example("iscsi.flush(lun)")
         .run(|call| async move {
             let Lun1 { lun } = call.decode()?;
-            with_disk(&call, &lun, async |disk| Ok(disk.flush().await?)).await?;
+            disk_of(&call, &lun).await?.flush().await?;
             Ok(Reply::default())
         }),
     );
@@ -346,10 +337,11 @@ fn ends(registry: &mut Registry) {
         .example("iscsi.logout(lun)")
         .run(|call| async move {
             let Lun1 { lun } = call.decode()?;
-            let closing = with_disk(&call, &lun, async |disk| {
-                close(disk).await;
-                Ok(())
-            });
+            let closing = async {
+                if let Ok(disk) = disk_of(&call, &lun).await {
+                    close(&disk).await;
+                }
+            };
             drop(tokio::time::timeout(Duration::from_secs(10), closing).await);
             Ok(Reply::default())
         }),

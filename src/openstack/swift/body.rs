@@ -1,11 +1,12 @@
 //! What an upload sends: a part of a file or a boot medium, which a thread of its own reads or
-//! writes, and hashes, while it is sent.
+//! writes, and hashes, while it is sent; or a segment, which shares the thread with others.
 
+use super::segment_reader::SegmentReader;
 use crate::buffer::{Buffer, Pool};
 use crate::error::{Error, Kind, Result};
 use crate::image::iso::Iso;
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::Stream;
 use md5::{Digest, Md5};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,62 +20,75 @@ use tokio::sync::mpsc::{self, Sender};
 const CHUNK: u64 = CHUNK_BYTES as u64;
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// What is kept is what the segments of one object take.
+/// What is kept is what some uploads at once take.
 static BUFFERS: Pool = Pool::new(CHUNK_BYTES, 16);
 
 /// What is sent chunk by chunk, from its beginning at each attempt.
 #[derive(Clone)]
 pub(super) enum Streamed {
-    Part(Span),
+    File(Span),
     Iso(Arc<Iso>),
+    /// A part of a file, read and hashed beside others.
+    Segment(Span, SegmentReader),
 }
 
 impl Streamed {
     pub(super) fn bytes(&self) -> u64 {
         match self {
-            Self::Part(span) => span.bytes,
+            Self::File(span) | Self::Segment(span, _) => span.bytes,
             Self::Iso(iso) => iso.bytes(),
         }
     }
 
+    /// What an attempt sends; the MD5, unless it is not asked for, or the failure is left in
+    /// `progress`. Whoever drops it ends the reading or writing.
     pub(super) fn body(&self, progress: &Arc<Progress>, unchecked: bool) -> reqwest::Body {
-        reqwest::Body::wrap_stream(self.stream(Arc::clone(progress), unchecked))
+        let bytes = self.bytes();
+        let progress = Arc::clone(progress);
+        match self.clone() {
+            Self::File(span) => {
+                let read = move |chunks: &mut Chunks| chunks.read(&span);
+                reqwest::Body::wrap_stream(stream(bytes, read, progress, unchecked))
+            }
+            Self::Iso(iso) => {
+                let write = move |chunks: &mut Chunks| iso.write(chunks);
+                reqwest::Body::wrap_stream(stream(bytes, write, progress, unchecked))
+            }
+            Self::Segment(span, reader) => {
+                reqwest::Body::wrap_stream(reader.stream(span, progress, unchecked))
+            }
+        }
     }
+}
 
-    /// The bytes; their MD5, unless it is not asked for, or the failure is left in `progress`.
-    /// Whoever drops the stream ends the reading or writing.
-    fn stream(
-        &self,
-        progress: Arc<Progress>,
-        unchecked: bool,
-    ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        let source = self.clone();
-        // One chunk is filled, one waits here, one is being sent.
-        let (sender, receiver) = mpsc::channel(1);
-        let mut chunks = Chunks {
-            left: self.bytes(),
-            chunk: None,
-            md5: (!unchecked).then(Md5::new),
-            sender,
-            progress: Arc::clone(&progress),
-        };
-        tokio::task::spawn_blocking(move || {
-            let filled = match source {
-                Self::Part(span) => chunks.read(&span),
-                Self::Iso(iso) => iso.write(&mut chunks),
-            };
-            if let Err(error) = filled {
-                chunks.fail(error);
-            }
-        });
-        stream::unfold((receiver, progress), |(mut receiver, progress)| async {
-            let chunk = receiver.recv().await?;
-            if let Ok(chunk) = &chunk {
-                progress.took(chunk);
-            }
-            Some((chunk, (receiver, progress)))
-        })
-    }
+/// The bytes, which `fill` hands over.
+fn stream(
+    bytes: u64,
+    fill: impl FnOnce(&mut Chunks) -> Result<()> + Send + 'static,
+    progress: Arc<Progress>,
+    unchecked: bool,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    // One chunk is filled, one waits here, one is being sent.
+    let (sender, receiver) = mpsc::channel(1);
+    let mut chunks = Chunks {
+        left: bytes,
+        chunk: None,
+        md5: (!unchecked).then(Md5::new),
+        sender,
+        progress: Arc::clone(&progress),
+    };
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = fill(&mut chunks) {
+            chunks.fail(error);
+        }
+    });
+    futures_util::stream::unfold((receiver, progress), |(mut receiver, progress)| async {
+        let chunk = receiver.recv().await?;
+        if let Ok(chunk) = &chunk {
+            progress.took(chunk);
+        }
+        Some((chunk, (receiver, progress)))
+    })
 }
 
 /// A part of a file.
@@ -94,6 +108,30 @@ impl Span {
             offset: 0,
             bytes: found.len(),
         })
+    }
+
+    /// The file, where the part begins.
+    pub(super) fn open(&self) -> Result<File> {
+        let opened = File::open(&self.file).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.offset))?;
+            Ok(file)
+        });
+        opened.map_err(|e| self.failed(&e))
+    }
+
+    /// Reads what comes next in the file.
+    pub(super) fn read(&self, mut file: &File, chunk: &mut [u8]) -> Result<()> {
+        file.read_exact(chunk).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                let shorter = "the file became shorter while it was uploaded";
+                self.failed(&io::Error::new(e.kind(), shorter))
+            }
+            _ => self.failed(&e),
+        })
+    }
+
+    fn failed(&self, error: &io::Error) -> Error {
+        Error::io(&self.file, "read", error)
     }
 }
 
@@ -130,18 +168,18 @@ impl Progress {
     }
 
     /// A chunk was taken from the stream.
-    fn took(&self, chunk: &Bytes) {
+    pub(super) fn took(&self, chunk: &Bytes) {
         self.sent.fetch_add(length(chunk), Ordering::Relaxed);
     }
 
     /// All is hashed. Said before the last chunk is handed over: hyper stops at the announced
     /// length and need not come for the end.
-    fn complete(&self, md5: &Md5) {
-        self.outcome().md5 = Some(hex::encode(md5.clone().finalize()));
+    pub(super) fn complete(&self, md5: &[u8]) {
+        self.outcome().md5 = Some(hex::encode(md5));
     }
 
     /// The bytes cannot be had. What the stream ends with instead is only for hyper.
-    fn fail(&self, failure: Error) -> io::Error {
+    pub(super) fn fail(&self, failure: Error) -> io::Error {
         let end = io::Error::other(failure.message().to_owned());
         self.outcome().failure = Some(failure);
         end
@@ -169,20 +207,11 @@ struct Chunks {
 
 impl Chunks {
     fn read(&mut self, span: &Span) -> Result<()> {
-        let failed = |e: &io::Error| Error::io(&span.file, "read", e);
-        let mut file = File::open(&span.file).map_err(|e| failed(&e))?;
-        let start = SeekFrom::Start(span.offset);
-        file.seek(start).map_err(|e| failed(&e))?;
+        let file = span.open()?;
         while self.left > 0 {
             let mut chunk = BUFFERS.take(self.left.min(CHUNK));
-            file.read_exact(&mut chunk).map_err(|e| match e.kind() {
-                io::ErrorKind::UnexpectedEof => {
-                    let shorter = "the file became shorter while it was uploaded";
-                    failed(&io::Error::new(e.kind(), shorter))
-                }
-                _ => failed(&e),
-            })?;
-            self.hand_over(chunk).map_err(|e| failed(&e))?;
+            span.read(&file, &mut chunk)?;
+            self.hand_over(chunk).map_err(|e| span.failed(&e))?;
         }
         Ok(())
     }
@@ -191,9 +220,11 @@ impl Chunks {
         self.left = self.left.saturating_sub(length(&chunk));
         if let Some(md5) = &mut self.md5 {
             md5.update(&chunk);
-            if self.left == 0 {
-                self.progress.complete(md5);
-            }
+        }
+        if self.left == 0
+            && let Some(md5) = self.md5.take()
+        {
+            self.progress.complete(&md5.finalize());
         }
         let sent = self.sender.blocking_send(Ok(chunk.freeze()));
         sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
@@ -234,7 +265,7 @@ impl Write for Chunks {
     }
 }
 
-fn length(bytes: &[u8]) -> u64 {
+pub(super) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
@@ -252,12 +283,13 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, content).unwrap();
         let progress = Arc::new(Progress::default());
-        let part = Streamed::Part(Span {
+        let part = Span {
             file: file.path().to_owned(),
             offset,
             bytes,
-        });
-        let stream = part.stream(Arc::clone(&progress), unchecked);
+        };
+        let read = move |chunks: &mut Chunks| chunks.read(&part);
+        let stream = stream(bytes, read, Arc::clone(&progress), unchecked);
         (stream.try_collect().await, progress)
     }
 

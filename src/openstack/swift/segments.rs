@@ -7,6 +7,8 @@
 
 use super::body::{Span, Streamed};
 use super::info::Info;
+use super::md5_lanes::LANES;
+use super::segment_reader::SegmentReader;
 use super::upload::Uploaded;
 use super::{Doing, ListOptions, ObjectPath, SERVICE, Swift, UploadOptions};
 use crate::error::{Error, Kind, Result};
@@ -21,8 +23,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Segments uploaded, or deleted, at the same time.
-const AT_ONCE: usize = 4;
+/// Segments uploaded, or deleted, at the same time: as many as are hashed at once.
+const AT_ONCE: usize = LANES;
 /// Largest segment that is chosen without need: a broken one is sent again whole.
 const LARGEST: u64 = 1 << 30;
 
@@ -145,11 +147,12 @@ impl Swift {
         if let Some(seconds) = plan.delete_after {
             headers.insert("x-delete-after", seconds.into());
         }
+        let reader = SegmentReader::start();
         let puts: Vec<_> = plan
             .segments
             .iter()
             .map(async |(at, part)| {
-                let part = Streamed::Part(part.clone());
+                let part = Streamed::Segment(part.clone(), reader.clone());
                 self.put_streamed(at, headers.clone(), &part, plan.unchecked)
                     .await
             })

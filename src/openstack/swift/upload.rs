@@ -95,7 +95,7 @@ impl Swift {
                 let plan = Plan::new(&path, &span, &options, info, &new_upload()?);
                 match plan.map_err(|e| doing.name(e))? {
                     None => {
-                        let part = Streamed::Part(span);
+                        let part = Streamed::File(span);
                         self.put_streamed(&path, headers, &part, unchecked).await?
                     }
                     Some(plan) => self.put_segments(&path, headers, &span, plan).await?,

@@ -84,10 +84,9 @@ impl LabUp {
         let container = "ironic_ilo_container";
         let wanted = serde_json::json!({ "container": container, "prefix": "boot-" });
         let names = self.call("swift.list", &wanted);
-        // An empty list of Lua is an empty object.
-        let names = names.as_array().cloned().unwrap_or_default();
-        let names = names.iter().map(|name| name.as_str().unwrap().to_owned());
+        let names = names.as_array().unwrap().iter();
         names
+            .map(|name| name.as_str().unwrap().to_owned())
             .map(|name| {
                 let object = serde_json::json!({ "container": container, "name": name });
                 let about = self.call("swift.head", &object);

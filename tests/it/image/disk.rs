@@ -225,6 +225,38 @@ fn images_that_are_not_read_say_so() {
     }
 }
 
+/// Nobody's file is taken for a raw disk by mistake; who says that it is one is believed.
+#[test]
+fn images_of_other_formats_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let flat = &["-o", "subformat=monolithicFlat"][..];
+    for (format, options) in [
+        ("vmdk", &[][..]),
+        ("vmdk", flat),
+        ("vhdx", &[]),
+        ("vpc", &[]),
+        ("vdi", &[]),
+        ("qed", &[]),
+    ] {
+        let image = show(&folder.path().join(format));
+        let args = [&["create", "-q", "-f", format], options, &[&image, "8M"]].concat();
+        tool("qemu-utils", "qemu-img", &args);
+        tool("gzip", "gzip", &["-k", "-f", &image]);
+        let packed = format!("{image}.gz");
+        for path in [&image, &packed] {
+            let path = Path::new(path);
+            let error = ImageSource::open(path, None).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+            assert!(
+                error.message().contains(&format!("a {format} image")),
+                "{error}"
+            );
+            let raw = ImageSource::open(path, Some(Format::Raw)).unwrap();
+            assert_eq!(raw.info().format, Format::Raw);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_cut_image_is_an_error_and_never_zeros() {
     let folder = tempfile::tempdir().unwrap();
