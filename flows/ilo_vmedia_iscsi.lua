@@ -32,7 +32,10 @@ local function deploy(_, node, p, preserve_ephemeral)
     inventory.update(node, { provision_state = "deploying", forget = { "last_error" } })
     power.off(node)
     boot_mode.prepare(node)
-    local expected = ramdisk.expect(node) -- key, iqn, CHAP secret, callback URL
+    local server = ilo.info(node)
+    local expected = ramdisk.expect(node, { -- key, iqn, CHAP secret, callback URL
+      serial = server.serial, uuid = server.uuid,
+    })
     vmedia_boot.setup(node, vmedia_boot.deploy_iso(node), expected)
     power.on(node)
     return expected

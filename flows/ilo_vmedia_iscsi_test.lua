@@ -16,7 +16,7 @@ test("deploys an image and boots it", function(t)
   t.in_order(run.calls, "ramdisk.expect", "ilo.attach_vmedia", "ramdisk.wait", "iscsi.login",
     "disk.write_whole_disk_image", "disk.verify", "ramdisk.done")
   t.equal(run.result.booted.power_state, "on")
-  t.contains(run.log, "bytes written and read back")
+  t.contains(run.log, "bytes written and hashed by the ramdisk")
 end)
 
 test("gives a ramdisk up that never calls, and cleans up", function(t)

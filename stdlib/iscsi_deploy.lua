@@ -99,7 +99,8 @@ function iscsi_deploy.continue_deploy(node, target, img, preserve_ephemeral)
   local written = write(node, lun, img, preserve_ephemeral)
   local verified = disk.verify(lun, { written = written })
   local layout = disk.read_partitions(lun)
-  log.info("%d bytes written and read back, disk %s", verified.bytes, layout.disk_identifier)
+  log.info("%d bytes written and %s, disk %s", verified.bytes,
+    verified.read_back and "read back" or "hashed by the ramdisk", layout.disk_identifier)
   return {
     disk = disk_info,
     image_bytes = written.virtual_bytes,
@@ -108,6 +109,7 @@ function iscsi_deploy.continue_deploy(node, target, img, preserve_ephemeral)
     resumed_bytes = written.resumed_bytes,
     seconds = written.seconds,
     verified_bytes = verified.bytes,
+    read_back = verified.read_back,
     digest = verified.digest,
     root_uuid = written.root_uuid,
     efi_system_uuid = written.efi_system_uuid,

@@ -93,8 +93,12 @@ fn result(value: &Value) {
         rate(data, took),
         bytes(zero)
     );
+    let how = match at("/written/read_back") {
+        Some(Value::Bool(false)) => "hashed by the ramdisk",
+        _ => "read back",
+    };
     out!(
-        "  verified  {} read back and compared, hash over all pieces {}…",
+        "  verified  {} {how} and compared, hash over all pieces {}…",
         bytes(number("/written/verified_bytes").unwrap_or(0)),
         text("/written/digest").get(..16).unwrap_or_default()
     );

@@ -17,7 +17,7 @@ pub use mkfs::FileSystemKind;
 pub use partition_image::{PartitionImage, PartitionsWritten, write_partition_image};
 pub use plan::inspect;
 pub use read::{Head, read_head};
-pub use verify::verify;
+pub use verify::{Verified, verify};
 pub use whole_disk::{WholeDisk, WholeDiskWritten, write_whole_disk_image};
 pub use write::{WriteOptions, Written};
 
@@ -37,6 +37,11 @@ pub trait Lun: Send + Sync {
     fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>>;
     /// Reads whole blocks.
     fn read(&self, lba: u64, blocks: u32) -> BoxFuture<'_, Result<Bytes>>;
+    /// The BLAKE3 hash of bytes from the beginning of a block on, taken where the disk is; `None`
+    /// where nobody there can.
+    fn hash(&self, _lba: u64, _bytes: u32) -> BoxFuture<'_, Result<Option<[u8; 32]>>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
     /// Makes blocks read as zeros, without sending them where the disk can do that.
     fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>>;
     /// Whether zeroing costs next to nothing, so that short runs of zeros are worth a command.

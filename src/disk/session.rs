@@ -23,6 +23,10 @@ impl Lun for Session {
         Box::pin(async move { Ok(Self::read(self, lba, blocks).await?) })
     }
 
+    fn hash(&self, lba: u64, bytes: u32) -> BoxFuture<'_, Result<Option<[u8; 32]>>> {
+        Box::pin(async move { Ok(Self::hash(self, lba, bytes).await?) })
+    }
+
     fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move { Ok(Self::write_zeroes(self, lba, blocks).await?) })
     }

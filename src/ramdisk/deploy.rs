@@ -225,8 +225,12 @@ impl Export {
         let stats = self.target.stats();
         self.target.stop().await?;
         options.log.line(&format!(
-            "target stopped and disk flushed: {} logins, {} bytes written, {} zeroed, {} read",
-            stats.logins, stats.bytes_written, stats.bytes_zeroed, stats.bytes_read
+            "target stopped and disk flushed: {} logins, {} bytes written, {} zeroed, {} hashed, {} read",
+            stats.logins,
+            stats.bytes_written,
+            stats.bytes_zeroed,
+            stats.bytes_hashed,
+            stats.bytes_read
         ));
         Ok(())
     }

@@ -22,6 +22,10 @@ pub struct Parameters {
     pub initiator: Option<String>,
     /// What the initiator has to prove; absent: nothing.
     pub chap: Option<Chap>,
+    /// Serial number of the server that is meant, as its iLO tells it.
+    pub server_serial: Option<String>,
+    /// Its UUID, likewise.
+    pub server_uuid: Option<Uuid>,
     /// MAC address of the interface to use (`AA:BB:CC:DD:EE:FF`).
     pub bootif: Option<String>,
     /// How to get onto the network.
@@ -97,6 +101,8 @@ impl Parameters {
             ironic_api_url: url.trim_end_matches('/').to_owned(),
             initiator: word(text, "iscsi_initiator").map(str::to_owned),
             chap,
+            server_serial: word(text, "server_serial").map(str::to_owned),
+            server_uuid: parsed_word(text, "server_uuid")?,
             bootif: word(text, "BOOTIF").map(mac_of),
             addressing: Addressing::parse(text)?,
             deploy_address: parsed_word(text, "deploy_address")?,
@@ -168,7 +174,8 @@ mod tests {
         let text = format!(
             "{MINIMUM}\ndisk=sda\niscsi_initiator=iqn.2026-01.example:run\niscsi_chap_user=u\n\
              iscsi_chap_secret=s=s\nBOOTIF=01-aa-bb-cc-dd-ee-0f\ndeployment_key=SECOND\n\
-             vlan=7 deploy_address=127.0.1.15 root_device=size=9 wipe_disk_metadata=true time=1"
+             vlan=7 deploy_address=127.0.1.15 root_device=size=9 wipe_disk_metadata=true time=1\n\
+             server_serial=CZJ1 server_uuid=1be26c0b-03f2-4d2e-ae87-c02d7f33c781"
         );
         let parameters = Parameters::parse(&text).unwrap();
         assert_eq!(parameters.initiator.unwrap(), "iqn.2026-01.example:run");
@@ -178,6 +185,8 @@ mod tests {
         assert_eq!(parameters.addressing.vlan, Some(7));
         assert_eq!(parameters.deploy_address, Some([127, 0, 1, 15].into()));
         assert_eq!(parameters.root_device.unwrap(), "size=9");
+        assert_eq!(parameters.server_serial.unwrap(), "CZJ1");
+        assert_eq!(parameters.server_uuid, Some(parameters.deployment_id));
         assert_eq!(
             (parameters.wipe_disk_metadata, parameters.time),
             (true, Some(1))
@@ -200,6 +209,7 @@ mod tests {
             (&MINIMUM.replace("https:", "ftp:"), "ironic_api_url is"),
             (&format!("{MINIMUM} iscsi_chap_user=u"), "go together"),
             (&format!("{MINIMUM} deploy_address=x"), "deploy_address is"),
+            (&format!("{MINIMUM} server_uuid=1"), "server_uuid is"),
             (&format!("{MINIMUM} vlan=0"), "vlan is"),
         ] {
             let error = Parameters::parse(text).unwrap_err();

@@ -25,6 +25,7 @@
 ---@field bytes integer how many were compared
 ---@field pieces integer in how many pieces
 ---@field digest string the hash over all pieces
+---@field read_back boolean whether the bytes were fetched for it; false if the ramdisk hashed what its disk holds
 
 ---What was written to a disk.
 ---@class Written
@@ -48,7 +49,7 @@ disk = {}
 ---@return DiskLayout # the table, `none` where there is none
 function disk.read_partitions(lun) end
 
----Reads the disk back and compares every byte.
+---Has the ramdisk hash every byte of what was written, or reads it back where it cannot.
 ---    disk.verify(lun, { written = written }).bytes   --> 67108864
 ---@param lun Session as `iscsi.login` returns it
 ---@param o { written: Written }

@@ -37,10 +37,12 @@ function ramdisk.check_api(node) end
 function ramdisk.done(target, o) end
 
 ---Makes the key, names and secrets for one deploy ramdisk and lets its call in.
----    local expected = ramdisk.expect(node)
+---    local server = ilo.info(node)
+---    local expected = ramdisk.expect(node, { serial = server.serial, uuid = server.uuid })
 ---@param node Node the server that will boot it
+---@param o? { serial?: string, uuid?: string }
 ---@return Expected # what goes on the floppy; the secrets are stored nowhere
-function ramdisk.expect(node) end
+function ramdisk.expect(node, o) end
 
 ---Waits for the ramdisk's call.
 ---    local target = ramdisk.wait(expected, { timeout = "15m" })

@@ -40,7 +40,7 @@ fn a_server_deploys_and_its_client_says_what_a_local_run_does() {
             "lab-1: deploy started, run ",
             "lab-1: ok boot deploy ramdisk",
             "lab-1: done after ",
-            "read back and compared",
+            "hashed by the ramdisk and compared",
         ],
     );
     lab.disk_is_right(&lab.image(), "raw");

@@ -5,7 +5,7 @@ use super::session::Session;
 use crate::iscsi::error::Failure;
 use crate::iscsi::proto::session::Transfer;
 use crate::iscsi::proto::{self, PeerMisbehaved};
-use crate::iscsi::scsi::{Cdb, unmap_list};
+use crate::iscsi::scsi::{Cdb, HASH_BYTES, VENDOR, unmap_list};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::sync::atomic::Ordering;
@@ -76,6 +76,32 @@ impl Session {
             all.extend_from_slice(&data?);
         }
         Ok(all.freeze())
+    }
+
+    /// `None` if the unit cannot.
+    pub(super) async fn hash_piece(
+        &self,
+        lba: u64,
+        bytes: u32,
+    ) -> Result<Option<[u8; 32]>, Failure> {
+        let info = self.lun_info();
+        if info.vendor != VENDOR {
+            return Ok(None);
+        }
+        self.check_range(lba, u64::from(bytes).div_ceil(self.block_bytes()))?;
+        let cdb = Cdb::Hash { lba, bytes };
+        match self.run("HASH", cdb, Transfer::In(HASH_BYTES)).await {
+            Ok(hash) => match hash.as_ref().try_into() {
+                Ok(hash) => Ok(Some(hash)),
+                Err(_) => {
+                    let what = PeerMisbehaved::Data("a hash is not of 32 bytes");
+                    Err(proto::Error::from(what).into())
+                }
+            },
+            // An earlier one of ours.
+            Err(failure) if is_illegal(&failure) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     pub(super) async fn zero_pieces(&self, lba: u64, blocks: u64) -> Result<(), Failure> {

@@ -139,6 +139,17 @@ impl Session {
         read.map_err(|failure| self.error("iscsi.read", failure))
     }
 
+    /// The BLAKE3 hash of bytes from the beginning of a block on, at most 4 MiB, as the unit reads
+    /// them from its medium: nothing but the hash is sent. `None` if the unit is not our target,
+    /// or one that cannot.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn hash(&self, lba: u64, bytes: u32) -> Result<Option<[u8; 32]>> {
+        let hash = self.hash_piece(lba, bytes).await;
+        hash.map_err(|failure| self.error("iscsi.hash", failure))
+    }
+
     /// Makes blocks read back as zeros: by unmapping them if the unit promises zeros then, else by
     /// writing zeros.
     ///

@@ -27,6 +27,9 @@ pub trait BlockDevice: Send + Sync {
     /// # Errors
     /// As [`Self::write_at`].
     fn zero(&self, lba: u64, blocks: u64) -> io::Result<()>;
+    /// Gives blocks up that are kept in memory, as far as they are durable: what is read next is
+    /// on the medium.
+    fn forget(&self, _lba: u64, _blocks: u64) {}
     /// Makes everything written before durable.
     ///
     /// # Errors
@@ -127,10 +130,25 @@ impl BlockDevice for FileDisk {
         Ok(())
     }
 
+    fn forget(&self, lba: u64, blocks: u64) {
+        drop_cached(&self.file, self.offset(lba), self.offset(blocks));
+    }
+
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 }
+
+/// Takes clean pages out of the page cache; it is the kernel's to follow.
+#[cfg(target_os = "linux")]
+fn drop_cached(file: &File, offset: u64, length: u64) {
+    use rustix::fs::{Advice, fadvise};
+    let length = std::num::NonZeroU64::new(length);
+    _ = fadvise(file, offset, length, Advice::DontNeed);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn drop_cached(_: &File, _: u64, _: u64) {}
 
 /// Gives a range back to the file system; it reads as zeros then.
 #[cfg(target_os = "linux")]

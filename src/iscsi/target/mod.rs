@@ -85,6 +85,8 @@ pub struct TargetStats {
     pub bytes_read: u64,
     /// Bytes zeroed without being transferred.
     pub bytes_zeroed: u64,
+    /// Bytes hashed without being transferred.
+    pub bytes_hashed: u64,
     /// Flushes of the disk.
     pub flushes: u64,
     /// Normal sessions now.
@@ -118,6 +120,7 @@ struct Counters {
     written: AtomicU64,
     read: AtomicU64,
     zeroed: AtomicU64,
+    hashed: AtomicU64,
     flushes: AtomicU64,
 }
 
@@ -190,6 +193,7 @@ impl Target {
             bytes_written: counters.written.load(Ordering::Relaxed),
             bytes_read: counters.read.load(Ordering::Relaxed),
             bytes_zeroed: counters.zeroed.load(Ordering::Relaxed),
+            bytes_hashed: counters.hashed.load(Ordering::Relaxed),
             flushes: counters.flushes.load(Ordering::Relaxed),
             sessions,
             logins,

@@ -64,7 +64,7 @@ impl Reservations {
     /// Lets a command of a port reach the disk; `None` if a reservation forbids it.
     pub(super) fn permit(&self, port: &Port, cdb: Cdb) -> Option<Permit<'_>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let is_read = matches!(cdb, Cdb::Read { .. });
+        let is_read = matches!(cdb, Cdb::Read { .. } | Cdb::Hash { .. });
         state
             .allows(port, is_read)
             .then_some(Permit { _state: state })

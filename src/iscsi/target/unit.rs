@@ -8,8 +8,8 @@ use crate::iscsi::proto::pdu::{Direction, Lun, Status};
 use crate::iscsi::proto::session::{Completion, Request};
 use crate::iscsi::scsi::reservation::ReserveOut;
 use crate::iscsi::scsi::{
-    BlockLimits, Capacity, Cdb, Designator, Inquiry, ModeHeader, Provisioning, Sense, lun_list,
-    page, unmap_ranges, vpd_page,
+    BlockLimits, Capacity, Cdb, Designator, Inquiry, ModeHeader, Provisioning, Sense, VENDOR,
+    lun_list, page, unmap_ranges, vpd_page,
 };
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -171,6 +171,14 @@ impl Unit {
                 }
                 Ok(())
             }
+            Cdb::Hash { lba, bytes } => {
+                self.check_range(lba, u64::from(bytes).div_ceil(block_bytes))?;
+                match bytes {
+                    0 => Err(Sense::INVALID_FIELD_IN_CDB),
+                    _ if bytes > MAX_TRANSFER => Err(Sense::INVALID_FIELD_IN_CDB),
+                    _ => Ok(()),
+                }
+            }
             Cdb::WriteSame {
                 lba,
                 blocks,
@@ -280,8 +288,6 @@ impl Unit {
     }
 }
 
-const VENDOR: &str = "FLOWRUN";
-
 /// Payload of page 0xb1: a medium that does not rotate.
 const CHARACTERISTICS: [u8; 60] = {
     let mut payload = [0; 60];
@@ -348,6 +354,7 @@ impl DiskWork {
         let block_bytes = u64::from(self.unit.disk.block_bytes());
         match self.cdb {
             Cdb::Read { lba, blocks } => self.read(lba, u64::from(blocks) * block_bytes),
+            Cdb::Hash { lba, bytes } => self.hash(lba, u64::from(bytes)),
             Cdb::Write { lba, blocks, force } => {
                 self.write(lba, u64::from(blocks) * block_bytes, force)
             }
@@ -384,6 +391,22 @@ impl DiskWork {
             Ok(()) => {
                 count(&self.unit.counters.read, length);
                 done(buffer.into())
+            }
+            Err(_) => failed(Sense::UNRECOVERED_READ_ERROR),
+        }
+    }
+
+    /// What is asked is whether the medium holds it, not the memory.
+    fn hash(&self, lba: u64, bytes: u64) -> Completion {
+        let block_bytes = u64::from(self.unit.disk.block_bytes());
+        let blocks = bytes.div_ceil(block_bytes);
+        let mut buffer = vec![0; usize::try_from(blocks * block_bytes).unwrap_or(0)];
+        self.unit.disk.forget(lba, blocks);
+        match self.unit.disk.read_at(lba, &mut buffer) {
+            Ok(()) => {
+                count(&self.unit.counters.hashed, bytes);
+                buffer.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+                done(Bytes::copy_from_slice(blake3::hash(&buffer).as_bytes()))
             }
             Err(_) => failed(Sense::UNRECOVERED_READ_ERROR),
         }

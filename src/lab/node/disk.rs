@@ -143,6 +143,10 @@ impl BlockDevice for NodeDisk {
         self.disk.read_at(lba, buffer)
     }
 
+    fn forget(&self, lba: u64, blocks: u64) {
+        self.disk.forget(lba, blocks);
+    }
+
     fn write_at(&self, lba: u64, data: &[u8]) -> io::Result<()> {
         self.check_power()?;
         let length = data.len() as u64;

@@ -1,7 +1,7 @@
 //! The deploy ISO of virtual machines: unlike a simulated server they run what is on it.
 
 use crate::config::BootLoadersSection;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::image::loader::{Grub, Isolinux};
 use crate::lab::files::make_private_dir;
 use crate::ramdisk::build::{BuildOptions, KernelSource, build};
@@ -12,6 +12,11 @@ use std::path::{Path, PathBuf};
 /// Said to the kernel: emulated, it may lose the timer interrupt that it tests at boot, and panic.
 const APPEND: &str = "no_timer_check";
 
+/// What an operator does whose host has not all that an ISO is made of.
+const ADVICE: &str = "on Debian and Ubuntu: apt-get install linux-image-amd64 isolinux syslinux-common \
+    grub-efi-amd64-bin; or give an ISO with --lab-deploy-iso: `flowrun ramdisk build --append \
+    no_timer_check` makes it, also of a kernel's package";
+
 /// The one that was given; else one of this program, the host's kernel and its boot loaders, built
 /// anew when the program is newer. Blocks for seconds.
 ///
@@ -19,29 +24,23 @@ const APPEND: &str = "no_timer_check";
 /// `not_found` if the host has no kernel, modules or boot loaders; `io` if a file cannot be
 /// written.
 pub(super) fn prepare(folder: &Path, given: Option<&Path>) -> Result<PathBuf> {
-    let hint = "give one with --lab-deploy-iso; `flowrun ramdisk build --append no_timer_check` \
-        makes it, also of a kernel's package";
     if let Some(path) = given {
         return fs::canonicalize(path).map_err(|e| Error::io(path, "find the deploy ISO", &e));
     }
-    make(folder).map_err(|e| match e.advice() {
-        Some(advice) => {
-            let advice = format!("{advice}; or {hint}");
-            e.hint(advice)
-        }
-        None => e.hint(hint),
+    make(folder, &BootLoadersSection::default()).map_err(|e| match e.kind() {
+        Kind::NotFound => e.advise(ADVICE),
+        _ => e,
     })
 }
 
-fn make(folder: &Path) -> Result<PathBuf> {
+fn make(folder: &Path, loaders: &BootLoadersSection) -> Result<PathBuf> {
     let path = folder.join("vm-deploy.iso");
     let program = std::env::current_exe().map_err(|e| Error::io(&path, "find this program", &e))?;
     let changed = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
     if changed(&path).is_some_and(|made| changed(&program).is_some_and(|newest| made > newest)) {
         return Ok(path);
     }
-    let loaders = BootLoadersSection::default();
-    let (isolinux, grub) = (Isolinux::installed(&loaders)?, Grub::installed(&loaders)?);
+    let (isolinux, grub) = (Isolinux::installed(loaders)?, Grub::installed(loaders)?);
     let ramdisk = build(&BuildOptions {
         kernel: KernelSource::Host,
         init: program,

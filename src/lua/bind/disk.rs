@@ -8,8 +8,8 @@ use super::site::Site;
 use crate::disk::inspect::{Label, inspect};
 use crate::disk::plan::{BootMode, LayoutSpec};
 use crate::disk::{
-    Feeds, FileSystemKind, Guard, Manifest, OnProgress, PartitionImage, WholeDisk, WriteOptions,
-    Written, read_head, verify, write_partition_image, write_whole_disk_image,
+    Feeds, FileSystemKind, Guard, Manifest, OnProgress, PartitionImage, Verified, WholeDisk,
+    WriteOptions, Written, read_head, verify, write_partition_image, write_whole_disk_image,
 };
 use crate::engine::{Call, Class, LiveRef, Reply};
 use crate::error::{Error, Kind, Result};
@@ -96,6 +96,11 @@ const VERIFIED: Record = Record {
         ("bytes", Ty::Integer, "how many were compared"),
         ("pieces", Ty::Integer, "in how many pieces"),
         ("digest", Ty::String, "the hash over all pieces"),
+        (
+            "read_back",
+            Ty::Boolean,
+            "whether the bytes were fetched for it; false if the ramdisk hashed what its disk holds",
+        ),
     ],
 };
 
@@ -417,7 +422,7 @@ fn check(registry: &mut Registry) {
             "disk",
             "verify",
             Class::Read,
-            "Reads the disk back and compares every byte.",
+            "Has the ramdisk hash every byte of what was written, or reads it back where it cannot.",
         )
         .subject("lun", SESSION, "as `iscsi.login` returns it")
         .required(
@@ -438,11 +443,12 @@ fn check(registry: &mut Registry) {
             let options = options(&call, "verified");
             let disk = disk_of(&call, &lun).await?;
             on_workers(async move {
-                verify(&disk, &manifest, &options).await?;
+                let verified = verify(&disk, &manifest, &options).await?;
                 Ok(json!({
                     "bytes": manifest.bytes(),
                     "pieces": manifest.pieces().count(),
                     "digest": manifest.digest(),
+                    "read_back": verified == Verified::Here,
                 })
                 .into())
             })

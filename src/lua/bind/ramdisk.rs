@@ -140,6 +140,12 @@ fn expect(registry: &mut Registry, site: &Arc<Site>) {
             "Makes the key, names and secrets for one deploy ramdisk and lets its call in.",
         )
         .subject("node", Ty::Node, "the server that will boot it")
+        .optional(
+            "serial",
+            Ty::String,
+            "the server's serial number, as `ilo.info` has it: a ramdisk on another server refuses",
+        )
+        .optional("uuid", Ty::String, "the server's UUID, likewise")
         .returns(
             Ty::Record(&EXPECTED),
             "what goes on the floppy; the secrets are stored nowhere",
@@ -148,7 +154,10 @@ fn expect(registry: &mut Registry, site: &Arc<Site>) {
             Kind::Invalid,
             "the configuration does not say how nodes reach this host",
         )
-        .example("local expected = ramdisk.expect(node)")
+        .example(
+            "local server = ilo.info(node)\n\
+             local expected = ramdisk.expect(node, { serial = server.serial, uuid = server.uuid })",
+        )
         .run(move |call| {
             let site = site.clone();
             async move { make_expected(&site, &call).await }
@@ -160,8 +169,11 @@ async fn make_expected(site: &Site, call: &Call) -> Result<Reply> {
     #[derive(Deserialize)]
     struct Args {
         node: String,
+        serial: Option<String>,
+        uuid: Option<String>,
     }
-    let Args { node } = call.decode()?;
+    let Args { node, serial, uuid } = call.decode()?;
+    let mut more = identity_parameters(serial.as_deref(), uuid.as_deref());
     let about = site.node(&node)?;
     let uuid = about.uuid.clone();
     let api = &site.config().api;
@@ -193,7 +205,7 @@ async fn make_expected(site: &Site, call: &Call) -> Result<Reply> {
     if let (Some(path), Some(files)) = (&api.ca_file, files.as_object_mut()) {
         files.insert("ca.pem".into(), Value::from(read_text(path)?));
     }
-    let mut more = classic_parameters(about)?;
+    more.extend(classic_parameters(about)?);
     more.extend(own_parameters(about, &call.run.id)?);
     reply.value = json!({
         "parameters": {
@@ -251,6 +263,27 @@ fn classic_parameters(node: &Node) -> Result<Map<String, Value>> {
         }
     };
     Ok(parameters)
+}
+
+/// Who the server is, of which the ramdisk knows as much from its firmware. What could not be one
+/// word of the floppy is left out, and an empty serial number.
+fn identity_parameters(serial: Option<&str>, uuid: Option<&str>) -> Map<String, Value> {
+    let told = [
+        (
+            "server_serial",
+            serial.map(|serial| serial.trim().to_owned()),
+        ),
+        (
+            "server_uuid",
+            uuid.and_then(|uuid| Some(Uuid::parse_str(uuid).ok()?.to_string())),
+        ),
+    ];
+    let is_word = |text: &String| !text.is_empty() && !text.contains(char::is_whitespace);
+    let told = told.into_iter().filter_map(|(name, text)| {
+        let text = text.filter(is_word)?;
+        Some((name.to_owned(), Value::from(text)))
+    });
+    told.collect()
 }
 
 /// What only our ramdisk looks for.
@@ -445,6 +478,18 @@ mod tests {
         let node: Node = serde_json::from_value(node).unwrap();
         let run = "0193a2b4c5d67e8f9a0b1c2d3e4f5a6b";
         own_parameters(&node, run).map(|found| Value::Object(found).to_string())
+    }
+
+    #[test]
+    fn who_the_server_is_goes_to_the_ramdisk() {
+        let told = |serial, uuid| Value::Object(identity_parameters(serial, uuid)).to_string();
+        let uuid = "1BE26C0B-03F2-4D2E-AE87-C02D7F33C781";
+        assert_eq!(
+            told(Some(" CZJ1 "), Some(uuid)),
+            r#"{"server_serial":"CZJ1","server_uuid":"1be26c0b-03f2-4d2e-ae87-c02d7f33c781"}"#
+        );
+        assert_eq!(told(Some("two words"), Some("none")), "{}");
+        assert_eq!(told(Some(""), None), "{}");
     }
 
     #[test]

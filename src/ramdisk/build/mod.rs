@@ -30,7 +30,7 @@ pub(super) const CA_FILE: &str = "etc/ca.pem";
 const VOLUME_ID: &str = "VMEDIA_BOOT_ISO";
 
 /// The last console is the one that the kernel itself writes to, too; ours writes to all.
-const COMMAND_LINE: &str = "boot_method=vmedia console=tty0 console=ttyS0,115200n8";
+const COMMAND_LINE: &str = "boot_method=vmedia panic=60 console=tty0 console=ttyS0,115200n8";
 
 /// Half of what 19 saves over 3, in a tenth of the time.
 const ZSTD_LEVEL: i32 = 12;

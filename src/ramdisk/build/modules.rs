@@ -45,6 +45,12 @@ const WANTED: &[&str] = &[
     "uhci_hcd",
     "ohci_pci",
     "floppy",
+    // Watchdogs: of iLO, of Intel's chipsets, of virtual machines.
+    "hpwdt",
+    "iTCO_wdt",
+    "i2c_i801",
+    "lpc_ich",
+    "i6300esb",
     // Virtual machines.
     "virtio_pci",
     "virtio_blk",

@@ -20,6 +20,10 @@ const DISK_DEADLINE: Duration = Duration::from_secs(60);
 /// which came up first would be none.
 const QUIET_TIME: Duration = Duration::from_secs(2);
 
+/// Disks that are no candidates are final when nothing came or went for so long, drivers included.
+/// While there is none at all, controllers may still be at it.
+const UNFIT_TIME: Duration = Duration::from_secs(15);
+
 /// What is zeroed at both ends of a disk: partition tables, and the marks of LVM, RAID and file
 /// systems.
 const SIGNATURE_BYTES: u64 = 1 << 20;
@@ -36,16 +40,15 @@ pub(super) async fn find(
     let hints = Hints::parse(parameters.root_device.as_deref().unwrap_or_default())?;
     let (mut drives, mut changed) = (Vec::new(), clock::instant());
     let found = until(DISK_DEADLINE, || {
-        modules.settle(log);
+        let has_new_drivers = modules.settle(log);
         let now = Drive::all();
-        if now != drives {
+        if has_new_drivers || now != drives {
             (drives, changed) = (now, clock::instant());
         }
-        let is_quiet = clock::instant() - changed >= QUIET_TIME;
-        hints.choose(&drives).ok().filter(|_| is_quiet)
+        choice(&hints, &drives, clock::instant() - changed)
     });
     let drive = match found.await {
-        Some(drive) => drive,
+        Some(choice) => choice?,
         None => hints.choose(&drives)?,
     };
     log.line(&format!(
@@ -69,6 +72,17 @@ pub(super) async fn find(
     Ok(Arc::new(disk))
 }
 
+/// The disk, or that none fits, when drives that have been the same for so long allow to tell.
+fn choice(hints: &Hints, drives: &[Drive], quiet: Duration) -> Option<Result<Drive>> {
+    let choice = hints.choose(drives);
+    let has_disk = drives.iter().any(|drive| drive.why_not().is_none());
+    let is_final = match choice {
+        Ok(_) => quiet >= QUIET_TIME,
+        Err(_) => has_disk && quiet >= UNFIT_TIME,
+    };
+    is_final.then_some(choice)
+}
+
 fn wipe(disk: &FileDisk) -> io::Result<()> {
     let blocks = (SIGNATURE_BYTES / u64::from(disk.block_bytes())).min(disk.blocks());
     disk.zero(0, blocks)?;
@@ -79,6 +93,30 @@ fn wipe(disk: &FileDisk) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_choice_is_made_when_it_is_final() {
+        let disk = Drive {
+            name: "sda".into(),
+            bytes: 500 << 30,
+            ..Drive::default()
+        };
+        let floppy = Drive {
+            is_usb: true,
+            ..disk.clone()
+        };
+        let chosen = |hints: &str, drives: &[Drive], quiet| {
+            let choice = choice(&Hints::parse(hints).unwrap(), drives, quiet);
+            choice.map(|choice| choice.map(|drive| drive.name).is_ok())
+        };
+        let (now, short, long) = (Duration::ZERO, QUIET_TIME, UNFIT_TIME);
+        let disks = [floppy.clone(), disk];
+        assert_eq!(chosen("", &disks, now), None);
+        assert_eq!(chosen("", &disks, short), Some(true));
+        assert_eq!(chosen("serial=OTHER", &disks, short), None);
+        assert_eq!(chosen("serial=OTHER", &disks, long), Some(false));
+        assert_eq!(chosen("serial=OTHER", &[floppy], long), None);
+    }
 
     #[test]
     fn only_the_ends_are_wiped() {

@@ -7,10 +7,12 @@
 mod console;
 mod disk;
 mod hints;
+mod identity;
 mod media;
 mod modules;
 mod network;
 mod sysfs;
+mod watchdog;
 
 use super::build::CA_FILE;
 use super::deploy::{self, DeployEnd, DeployOptions, Log};
@@ -19,6 +21,7 @@ use super::parameters::{self, Parameters};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use console::Consoles;
+use identity::Identity;
 use modules::Modules;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
@@ -27,6 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use watchdog::Watchdog;
 
 /// How long an iLO may take to show its virtual floppy.
 const FLOPPY_DEADLINE: Duration = Duration::from_secs(180);
@@ -60,24 +64,33 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(move |panic| {
         panics.line(&format!("panic: {panic}"));
     }));
+    let log: Arc<dyn Log> = Arc::<Consoles>::clone(&consoles);
+    let watchdog = Watchdog::start(&log, || _ = reboot(RebootCommand::PowerOff));
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         mounted?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build();
         let runtime = runtime.map_err(|e| Error::new(Kind::Io, format!("no runtime: {e}")))?;
-        runtime.block_on(run(&consoles))
+        runtime.block_on(async {
+            tokio::select! {
+                outcome = run(&consoles) => outcome,
+                () = watchdog.beat() => Err(Error::new(Kind::Internal, "no watchdog")),
+            }
+        })
     }));
     let outcome = outcome.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "a panic")));
     rustix::fs::sync();
     match outcome {
         Ok(DeployEnd::Reboot) => {
+            watchdog.end();
             consoles.line("rebooting");
             _ = reboot(RebootCommand::Restart);
         }
         Err(error) => {
             consoles.screen(&screen(&error, &consoles.newest(EXCERPT_LINES)));
             park(SCREEN_TIME);
+            watchdog.end();
             consoles.line("switching off");
         }
     }
@@ -164,9 +177,19 @@ async fn run(consoles: &Arc<Consoles>) -> Result<DeployEnd> {
     let mut modules = Modules::open()?;
     let (floppy, parameters) = find_floppy(&mut modules, log.as_ref()).await?;
     set_clock(&parameters, log.as_ref());
-    let connection = network::connect(&parameters, &mut modules, log.as_ref()).await?;
+    // Another machine is reported too, if the network lets it.
+    let is_meant = Identity::of_this_machine().check(&parameters);
+    let connection = network::connect(&parameters, &mut modules, log.as_ref()).await;
+    let connection = match (&is_meant, connection) {
+        (_, Ok(connection)) => connection,
+        (Err(error), Err(_)) => return Err(error.clone()),
+        (Ok(()), Err(error)) => return Err(error),
+    };
     let address = connection.address;
-    let found = disk::find(&parameters, &mut modules, log.as_ref()).await;
+    let found = match is_meant {
+        Ok(()) => disk::find(&parameters, &mut modules, log.as_ref()).await,
+        Err(error) => Err(error),
+    };
     let ca_pem = authority(&parameters, floppy.ca_pem)?;
     let work = async {
         let disk = match found {

@@ -33,8 +33,9 @@ impl Modules {
     }
 
     /// Inserts what the devices that there are now ask for. A driver may bring up devices that ask
-    /// for more, so this is called until what is looked for is there.
-    pub(super) fn settle(&mut self, log: &dyn Log) {
+    /// for more, so this is called until what is looked for is there. Tells whether it tried any.
+    pub(super) fn settle(&mut self, log: &dyn Log) -> bool {
+        let first = self.tried.len();
         loop {
             let mut wanted = BTreeSet::new();
             modaliases(Path::new("/sys/devices"), &mut wanted);
@@ -46,7 +47,7 @@ impl Modules {
                 .collect();
             names.iter().for_each(|name| self.insert(name, log));
             if self.tried.len() == before {
-                return;
+                return before != first;
             }
         }
     }

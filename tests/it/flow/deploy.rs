@@ -17,7 +17,7 @@ fn one_command_deploys_a_server_and_says_what_it_saw() {
         "lab-1: done",
         ", reserved meanwhile",
         "verified  ",
-        "read back and compared",
+        "hashed by the ramdisk and compared",
         "from cdrom: deploy ramdisk of VMEDIA_BOOT_ISO; reboot",
         "from disk: the deployed disk, gpt",
         "flowrun_images/deploy.iso by 127.",
@@ -33,7 +33,10 @@ fn one_command_deploys_a_server_and_says_what_it_saw() {
         "{shown}"
     );
     let logs = text(&run(&["logs", "0", "--lab-dir", lab_dir]));
-    assert!(logs.contains("bytes written and read back"), "{logs}");
+    assert!(
+        logs.contains("bytes written and hashed by the ramdisk"),
+        "{logs}"
+    );
     // Nothing that signs, opens or proves anything is in the journal or on the screen.
     let site: Value =
         serde_json::from_slice(&std::fs::read(dir.join("site.json")).unwrap()).unwrap();

@@ -205,8 +205,9 @@ pub(crate) fn signal(child: &Child, name: &str) {
 /// Waits until the journal of the run that goes on holds an entry whose key begins so. A run
 /// that ended before does not count: the one just spawned may not be in the journal yet.
 pub(crate) fn until_entry(lab: &LabUp, begins: &str) {
-    let deadline = clock::instant() + Duration::from_secs(60);
+    let deadline = clock::instant() + Duration::from_secs(300);
     while clock::instant() < deadline {
+        pause(Duration::from_millis(10));
         if let Some(id) = lab
             .newest_run()
             .filter(|run| run["status"] == "running")

@@ -1,6 +1,9 @@
 //! Our two ends against each other.
 
 use super::*;
+use flowrun::disk::manifest::Range;
+use flowrun::disk::{Manifest, Verified, WriteOptions, verify};
+use flowrun::image::source::{PIECE_BYTES, piece_hash};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_our_ends_move_data_with_everything_on() {
@@ -152,4 +155,44 @@ async fn a_dropped_session_logs_out() {
     clone.write(0, pattern(512, 1)).await.unwrap();
     drop(clone);
     wait_for("the logout", async || ours.target.stats().sessions == 0).await;
+}
+
+/// What the target's disk holds is proved without fetching it; what is found to differ is fetched,
+/// and named.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_target_hashes_what_its_disk_holds() {
+    let ours = Ours::start(|_| ()).await;
+    let session = Session::login(options(ours.port())).await.unwrap();
+    let data = pattern(4 * MIB, 3);
+    session.write(2048, data.clone()).await.unwrap();
+    session.flush().await.unwrap();
+    let hash = session.hash(2048, 700).await.unwrap().unwrap();
+    assert_eq!(hash, *blake3::hash(&data[..700]).as_bytes());
+    for (lba, bytes) in [(131_072, 1), (131_071, 513), (0, 0), (0, (4 << 20) + 1)] {
+        assert!(
+            !matches!(session.hash(lba, bytes).await, Ok(Some(_))),
+            "{lba} {bytes}"
+        );
+    }
+
+    let manifest = Manifest {
+        ranges: vec![Range {
+            offset: MIB as u64,
+            bytes: PIECE_BYTES + 1000,
+            pieces: vec![piece_hash(&data), String::new()],
+        }],
+    };
+    let options = WriteOptions::default();
+    let verified = verify(&session, &manifest, &options).await;
+    assert_eq!(verified.unwrap(), Verified::There);
+    assert_eq!(ours.target.stats().bytes_read, 0);
+
+    session.write(2049, pattern(512, 9)).await.unwrap();
+    let error = verify(&session, &manifest, &options).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert_eq!(error.details()["offset"], MIB);
+    session.write(2049, data.slice(512..1024)).await.unwrap();
+    session.write(10_241, pattern(512, 9)).await.unwrap();
+    let error = verify(&session, &manifest, &options).await.unwrap_err();
+    assert!(error.message().contains("should be zero"), "{error}");
 }

@@ -189,6 +189,8 @@ async fn zeros_are_holes_on_a_thin_tgt() {
     let data = pattern(16 * MIB, 9);
     session.write(0, data.clone()).await.unwrap();
     session.flush().await.unwrap();
+    // What only our target can is not asked of another.
+    assert_eq!(session.hash(0, 512).await.unwrap(), None);
     let space = || std::fs::metadata(tgt.disk()).unwrap().blocks() * 512;
     assert!(space() >= 16 << 20);
     let sent = session.bytes_sent();

@@ -73,8 +73,16 @@ fn a_whole_disk_by_bios_after_a_wrong_hint_a_power_cut_and_a_killed_deployer() {
         .as_str()
         .unwrap()
         .to_owned();
-    site.succeeded(&site.configured(&["resume", &id]).output().unwrap());
+    let resumed = site.configured(&["resume", &id]).output().unwrap();
+    site.succeeded(&resumed);
+    assert!(
+        text(&resumed).contains("hashed by the ramdisk"),
+        "{}",
+        text(&resumed)
+    );
 
+    let heard = site.hear("target stopped and disk flushed");
+    assert!(!heard.has(" 0 hashed, "), "{heard:?}");
     site.hear("@instance up");
     let heard = site.hear("@end");
     heard.is_instance(instance, "BIOS", "/dev/sda2");
@@ -102,9 +110,8 @@ fn a_whole_disk_by_uefi() {
     site.hear("@end").is_instance(instance, "UEFI", "/dev/sda2");
 }
 
-/// A partition image boots by an ISO that the deployer builds; it boots so again when the server is
-/// restarted, by a new URL; and is gone when the server is.
-fn by_boot_iso(ilo: &str, firmware: &str, root: &str) {
+/// A partition image boots by an ISO that the deployer builds, which is gone when the server is.
+fn by_boot_iso(ilo: &str, firmware: &str, root: &str, then: impl FnOnce(&mut VmSite)) {
     let Parts {
         deploy_iso,
         instance,
@@ -122,28 +129,64 @@ fn by_boot_iso(ilo: &str, firmware: &str, root: &str) {
     assert!(heard.word("swap").ends_with(" 65532"), "{heard:?}");
     assert!(heard.word("ephemeral").ends_with("boots 1"), "{heard:?}");
     assert_eq!(sources(&site.lab.state()["nodes"][0]), ["cdrom", "cdrom"]);
-    let urls = |site: &VmSite| site.fetched("boot-");
-    let before = urls(&site);
-
-    site.succeeded(&site.flow("reboot").output().unwrap());
-    site.hear("@instance up");
-    let heard = site.hear("@end");
-    assert!(heard.word("ephemeral").ends_with("boots 2"), "{heard:?}");
-    assert_eq!(sources(&site.lab.state()["nodes"][0]), ["cdrom"; 3]);
-    assert!(urls(&site) > before, "it was read again");
-
+    then(&mut site);
     site.succeeded(&site.flow("tear_down").output().unwrap());
     site.lab.nothing_is_left();
 }
 
+/// It boots so again when the server is restarted, by a new URL.
 #[test]
-fn a_partition_by_bios_and_its_boot_iso() {
-    by_boot_iso("ilo4-ribcl", "BIOS", "/dev/sda4");
+fn a_partition_by_bios_and_its_boot_iso_which_boots_again() {
+    by_boot_iso("ilo4-ribcl", "BIOS", "/dev/sda4", |site| {
+        let before = site.fetched("boot-");
+        site.succeeded(&site.flow("reboot").output().unwrap());
+        site.hear("@instance up");
+        let heard = site.hear("@end");
+        assert!(heard.word("ephemeral").ends_with("boots 2"), "{heard:?}");
+        assert_eq!(sources(&site.lab.state()["nodes"][0]), ["cdrom"; 3]);
+        assert!(site.fetched("boot-") > before, "it was read again");
+    });
 }
 
 #[test]
 fn a_partition_by_uefi_and_its_boot_iso() {
-    by_boot_iso("ilo7", "UEFI", "/dev/sda4");
+    by_boot_iso("ilo7", "UEFI", "/dev/sda4", |_| {});
+}
+
+/// A floppy that another server's iLO shows: nothing is exported, the deployer hears of it, and
+/// the machine, which nobody tells to, switches itself off.
+#[test]
+fn a_machine_that_is_not_the_one_that_is_meant_reports_and_goes_off() {
+    let Parts {
+        deploy_iso,
+        instance,
+    } = parts();
+    let mut site = VmSite::start("ilo5", deploy_iso);
+    site.configure(&Wanted {
+        capabilities: "boot_mode:bios",
+        root_device: "",
+        instance_info: whole_disk(instance),
+    });
+    let flow = site.lab.path("another.lua");
+    std::fs::write(&flow, include_str!("another.lua")).unwrap();
+    let args = [flow.to_str().unwrap(), "boot", "--node", "vm-1"];
+    let output = site.configured(&args).output().unwrap();
+    told(
+        &output,
+        1,
+        &[
+            "the ramdisk reports: ",
+            "the floppy is for the server CZJANOTHER, UUID 11111111-2222-3333-4444-555555555555, \
+             and this is LAB",
+        ],
+    );
+    site.hear("this server could not be deployed");
+    site.is_idle();
+    let heard = site.hear("switching off");
+    assert!(heard.has("The power goes off in 60 seconds"), "{heard:?}");
+    let state = site.until_state("/machine/power", "off");
+    assert_eq!(sources(&state), ["cdrom"]);
+    assert_eq!(state["disk"]["bytes_written"], 0);
 }
 
 /// Ramdisks of operators who have one: a deployment knows neither which program exports the disk
@@ -169,7 +212,15 @@ fn classic_ramdisks_with_the_kernel_s_target_and_with_tgtd() {
             site.hear("@said").word("said").split(',').next(),
             Some("done")
         );
-        site.hear("@instance up");
-        site.hear("@end").is_instance(instance, "BIOS", "/dev/sda2");
+        // What was written is the same, and was read back.
+        assert!(
+            text(&output).contains(" read back, disk"),
+            "{}",
+            text(&output)
+        );
+        if exporter == Exporter::Lio {
+            site.hear("@instance up");
+            site.hear("@end").is_instance(instance, "BIOS", "/dev/sda2");
+        }
     }
 }

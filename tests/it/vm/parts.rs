@@ -232,7 +232,7 @@ pub(super) const META_DATA: &str = r#"{"hostname": "vm-1.example", "uuid": "8367
 impl Instance {
     /// Makes it all in this folder.
     pub(super) fn make(folder: &Path) -> Self {
-        let data: Vec<_> = [("small", 700), ("noise", 24 << 20)]
+        let data: Vec<_> = [("small", 700), ("noise", 12 << 20)]
             .map(|(name, length)| (name.to_owned(), crate::image::noise(11, length)))
             .into();
         let place = folder.join("root");
@@ -254,7 +254,7 @@ impl Instance {
             "-d",
             show(&place),
             show(&root),
-            "48M",
+            "24M",
         ];
         run(
             "mke2fs",
@@ -314,7 +314,7 @@ fn whole_disk(folder: &Path, root: &Path, ramdisk: &Path) -> PathBuf {
         "-n",
         "BOOT",
         show(&fat),
-        "32768",
+        "20480",
     ];
     run("mkfs.vfat", &format);
     let syslinux = format!(

@@ -8,21 +8,23 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// An emulated machine takes a processor: one at a time, beside the other tests.
-static PROCESSOR: Mutex<()> = Mutex::new(());
+/// An emulated machine takes a processor: two at a time, beside the other tests.
+static PROCESSORS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// How long a machine may take from power on to the deployed system, on a busy host.
-const PATIENCE: Duration = Duration::from_secs(400);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// The site.
 pub(super) struct VmSite {
     pub(super) lab: LabUp,
     /// Position on the console from which on it is read.
     read_from: usize,
-    _processor: MutexGuard<'static, ()>,
+    processor: Option<MutexGuard<'static, ()>>,
 }
 
 /// What the deployer is told of the machine.
@@ -37,7 +39,8 @@ pub(super) struct Wanted<'a> {
 impl VmSite {
     /// A site whose machine has this iLO and deploy ISO.
     pub(super) fn start(ilo: &str, iso: &Path) -> Self {
-        let processor = PROCESSOR.lock().unwrap_or_else(PoisonError::into_inner);
+        let processor = &PROCESSORS[NEXT.fetch_add(1, Ordering::Relaxed) % PROCESSORS.len()];
+        let processor = processor.lock().unwrap_or_else(PoisonError::into_inner);
         let ilo = format!("vm-1:{ilo}");
         Self {
             lab: LabUp::start_with(
@@ -52,8 +55,13 @@ impl VmSite {
                 ],
             ),
             read_from: 0,
-            _processor: processor,
+            processor: Some(processor),
         }
+    }
+
+    /// From here on the machine only waits.
+    pub(super) fn is_idle(&mut self) {
+        self.processor = None;
     }
 
     /// Writes `flowrun.toml`: the site's services, real boot loaders, the machine.
@@ -104,7 +112,7 @@ impl VmSite {
             "--node",
             "vm-1",
             "--param",
-            "callback_timeout=5m",
+            "callback_timeout=15m",
         ];
         let mut command = self.configured(if action == "deploy" {
             &args
@@ -130,7 +138,9 @@ impl VmSite {
         assert_eq!(code(output), 0, "{}\n{}", text(output), self.console());
     }
 
-    pub(super) fn until_writing(&self) {
+    /// Waits until the disk is being written by the newest run.
+    pub(super) fn until_writing(&mut self) {
+        self.hear("the disk is written, waiting on");
         until_entry(&self.lab, "write image/disk.write");
     }
 
@@ -216,6 +226,10 @@ impl Heard {
         found
             .unwrap_or_else(|| panic!("no @{word} in:\n{}", self.0))
             .1
+    }
+
+    pub(super) fn has(&self, text: &str) -> bool {
+        self.0.contains(text)
     }
 
     pub(super) fn is_silent_on(&self, word: &str) -> bool {
