@@ -22,8 +22,8 @@ const FIRST_TRANSFER: u64 = 1024 * 1024;
 /// Calls of one method that run at a time; the budget bounds them further.
 const CONCURRENCY: usize = 16;
 
-/// Bytes that one command may zero, by WRITE SAME or UNMAP: what Linux asks for at most. A disk that
-/// cannot unmap has them written before it answers, and the answer has a deadline.
+/// Bytes that one command may zero, by WRITE SAME or UNMAP: what Linux asks for at most. A disk
+/// that cannot unmap has them written before it answers, and the answer has a deadline.
 const LARGEST_ZERO: u64 = 32 << 20;
 
 /// Commands that zero at a time, for the same reason: together they may take as long as one.
