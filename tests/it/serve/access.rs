@@ -109,17 +109,17 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
 
     // The certificate alone: half of a renewal.
     std::fs::copy(lab.path("renewed.pem"), &cert).unwrap();
-    daemon.reload("certificate and key do not fit");
+    daemon.reload("certificate and key do not fit").await;
     assert_eq!(shows(), before);
     std::fs::copy(lab.path("renewed.key"), &key).unwrap();
-    daemon.reload("certificate and key were read anew");
+    daemon.reload("certificate and key were read anew").await;
     let renewed = shows();
     assert!(
         renewed != before && renewed.contains("renewed"),
         "{renewed}"
     );
     std::fs::write(&cert, "nonsense").unwrap();
-    daemon.reload("the certificate before stays in use");
+    daemon.reload("the certificate before stays in use").await;
     assert_eq!(shows(), renewed);
     assert!(daemon.said().contains("; 0 runs resumed"), "it never ended");
 }

@@ -110,7 +110,7 @@ impl Daemon {
     }
 
     /// Sends SIGHUP and waits until the daemon has said this.
-    pub(crate) fn reload(&self, wanted: &str) {
+    pub(crate) async fn reload(&self, wanted: &str) {
         let before = self.said().matches(wanted).count();
         crate::flow::signal(&self.child, "-HUP");
         let deadline = clock::instant() + Duration::from_secs(60);
@@ -120,7 +120,7 @@ impl Daemon {
                 "never {wanted:?}: {}",
                 self.said()
             );
-            std::thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
