@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Zeros within a piece are told apart by this much: QEMU's usual cluster.
 const GRANULE: usize = 64 << 10;
-/// Longest run of zeros that is one command of the writer, so that guard and progress are asked, and
+/// Longest run of zeros that is one command of the writer, so guard and progress are asked, and
 /// a disk that writes them out answers all that are under way before their deadline.
 const ZERO_RUN: u64 = 32 << 20;
 /// A resumed write looks at the disk until this many pieces in a row are not what they should be:

@@ -22,7 +22,7 @@ const FIRST_TRANSFER: u64 = 1024 * 1024;
 /// Calls of one method that run at a time; the budget bounds them further.
 const CONCURRENCY: usize = 16;
 
-/// Bytes that one command may zero, by WRITE SAME or UNMAP: what Linux asks for at most. A disk that
+/// Bytes that one command may zero, by WRITE SAME or UNMAP: the most Linux asks for. A disk that
 /// cannot unmap has them written before it answers, and the answer has a deadline.
 const LARGEST_ZERO: u64 = 32 << 20;
 
