@@ -6,7 +6,8 @@ set -euo pipefail
 floppy=$1 disk=$2 address=$3 iqn=$4 error=$5
 work=$(mktemp -d)
 export TGT_IPC_SOCKET=$work/ipc
-cleanup() { kill "${daemon:-}" 2>/dev/null || true; rm -rf "$work"; }
+# With targets, tgtd does not end by SIGTERM.
+cleanup() { kill -KILL "${daemon:-}" 2>/dev/null || true; rm -rf "$work"; }
 trap cleanup EXIT
 
 # By label, in lower case as in /dev/disk/by-label.
