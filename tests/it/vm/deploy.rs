@@ -13,6 +13,21 @@ fn whole_disk(instance: &Instance) -> String {
     )
 }
 
+/// A server that is to get the whole disk in this boot mode.
+fn for_whole_disk(ilo: &str, capabilities: &str) -> (VmSite, &'static Instance) {
+    let Parts {
+        deploy_iso,
+        instance,
+    } = parts();
+    let site = VmSite::start(ilo, deploy_iso);
+    site.configure(&Wanted {
+        capabilities,
+        root_device: "",
+        instance_info: whole_disk(instance),
+    });
+    (site, instance)
+}
+
 fn partition(instance: &Instance) -> String {
     format!(
         "image_source = {:?}\nimage_type = \"partition\"\nroot_gb = 1\nswap_mb = 64\n\
@@ -95,16 +110,7 @@ fn a_whole_disk_by_bios_after_a_wrong_hint_a_power_cut_and_a_killed_deployer() {
 
 #[test]
 fn a_whole_disk_by_uefi() {
-    let Parts {
-        deploy_iso,
-        instance,
-    } = parts();
-    let mut site = VmSite::start("ilo6", deploy_iso);
-    site.configure(&Wanted {
-        capabilities: "boot_mode:uefi",
-        root_device: "",
-        instance_info: whole_disk(instance),
-    });
+    let (mut site, instance) = for_whole_disk("ilo6", "boot_mode:uefi");
     site.deploy();
     site.hear("@instance up");
     site.hear("@end").is_instance(instance, "UEFI", "/dev/sda2");
@@ -157,16 +163,7 @@ fn a_partition_by_uefi_and_its_boot_iso() {
 /// the machine, which nobody tells to, switches itself off.
 #[test]
 fn a_machine_that_is_not_the_one_that_is_meant_reports_and_goes_off() {
-    let Parts {
-        deploy_iso,
-        instance,
-    } = parts();
-    let mut site = VmSite::start("ilo5", deploy_iso);
-    site.configure(&Wanted {
-        capabilities: "boot_mode:bios",
-        root_device: "",
-        instance_info: whole_disk(instance),
-    });
+    let (mut site, _) = for_whole_disk("ilo5", "boot_mode:bios");
     let flow = site.lab.path("another.lua");
     std::fs::write(&flow, include_str!("another.lua")).unwrap();
     let args = [flow.to_str().unwrap(), "boot", "--node", "vm-1"];
