@@ -8,7 +8,7 @@ use crate::objectstore::limits;
 use crate::objectstore::listing::{self, Params, Row};
 use crate::objectstore::range::http_date;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -32,6 +32,7 @@ pub(super) async fn serve(
                     limits::MAX_CONTAINER_NAME
                 )));
             }
+            refuse_acl(&parts.headers)?;
             let edits = edits()?;
             let put = store
                 .blocking(move |store| store.put_container(&owned, edits))
@@ -42,6 +43,7 @@ pub(super) async fn serve(
             })
         }
         "POST" => {
+            refuse_acl(&parts.headers)?;
             let edits = edits()?;
             store
                 .blocking(move |store| store.post_container(&owned, edits))
@@ -56,6 +58,19 @@ pub(super) async fn serve(
         }
         _ => Err(method_not_allowed()),
     }
+}
+
+/// There is one account. An access list that is taken and not obeyed would be worse than none.
+fn refuse_acl(headers: &HeaderMap) -> Result<(), Refusal> {
+    let acls = ["x-container-read", "x-container-write"];
+    if acls
+        .iter()
+        .any(|name| headers.get(*name).is_some_and(|acl| !acl.is_empty()))
+    {
+        let text = "This store has no access lists; temporary URLs open objects to others";
+        return Err(Refusal::bad_request(text));
+    }
+    Ok(())
 }
 
 fn list(store: &Store, parts: &Parts, params: &Params, name: &str) -> Answer {

@@ -26,7 +26,7 @@ pub(super) struct Place {
     pub(super) options: SwiftOptions,
     pub(super) container: String,
     pub(super) dir: tempfile::TempDir,
-    _site: Option<Site>,
+    site: Option<Site>,
 }
 
 impl Place {
@@ -37,7 +37,7 @@ impl Place {
             container: format!("suite{unique}"),
             options,
             dir,
-            _site: site,
+            site,
         }
     }
 
@@ -488,6 +488,34 @@ async fn an_iso_is_written_while_it_is_sent(place: Place) {
 }
 
 /// Every scenario on every Swift.
+/// The built-in store has no access lists, and says so instead of leaving the container closed.
+async fn a_container_is_opened_for_reading_by_its_acl(place: Place) {
+    let (swift, c) = (place.client(), &place.container);
+    let open = UploadOptions {
+        read_acl: Some(".r:*".to_owned()),
+        ..create()
+    };
+    let uploaded = swift.upload(c, "open", bytes("1"), open).await;
+    if place.site.is_some() {
+        let error = uploaded.unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused, "{error}");
+        assert!(error.to_string().contains("no access lists"), "{error}");
+        return;
+    }
+    uploaded.unwrap();
+    let closed = format!("{c}-closed");
+    let uploaded = swift.upload(&closed, "closed", bytes("1"), create());
+    uploaded.await.unwrap();
+    let (url, _) = place.session().await;
+    let status = async |method, at: String| {
+        let url = format!("{url}/{at}");
+        place.ask(method, &url, None).await.status
+    };
+    assert_eq!(status(Method::GET, format!("{c}/open")).await, 200);
+    assert_eq!(status(Method::PUT, format!("{c}/open")).await, 401);
+    assert_eq!(status(Method::GET, format!("{closed}/closed")).await, 401);
+}
+
 macro_rules! on_every_swift {
     ($($scenario:ident)*) => {
         mod built_in {
@@ -515,6 +543,7 @@ macro_rules! on_every_swift {
 
 on_every_swift! {
     keeps_objects_and_what_is_said_of_them
+    a_container_is_opened_for_reading_by_its_acl
     carries_any_name_and_lists_them_in_pages
     expired_objects_vanish
     temp_urls_open_one_object_for_a_while
