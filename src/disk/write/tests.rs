@@ -249,7 +249,7 @@ async fn disks_share_one_reader_and_join_at_any_time() {
             let whole = WholeDisk::default();
             let written = write_whole_disk_image(lun, source, &whole, &options).await?;
             verify(lun, &written.manifest, &options).await?;
-            Ok::<_, Error>(written.manifest)
+            Ok::<_, Error>(written.manifest.clone())
         }
     });
     let manifests = futures_util::future::try_join_all(writes).await.unwrap();
