@@ -20,7 +20,7 @@
 //!
 //! | level | modules | knows |
 //! |---|---|---|
-//! | 0 | [`error`] [`secret`] [`clock`] [`backoff`] [`config`] [`suggest`] [`buffer`] | std |
+//! | 0 | [`error`] [`secret`] [`clock`] [`backoff`] [`config`] [`suggest`] [`buffer`] [`keyed_hash`] | std |
 //! | 1 | [`iscsi::proto`] [`image`] [`disk::plan`] | bytes and files; no sockets, no clocks |
 //! | 2 | [`http`] [`iscsi`] [`ilo`] [`openstack`] [`objectstore`] [`disk`] [`imagecache`] | peers |
 //! | 3 | [`journal`] | SQLite; no protocol |
@@ -60,6 +60,7 @@ pub mod image;
 pub mod imagecache;
 pub mod iscsi;
 pub mod journal;
+pub mod keyed_hash;
 pub mod lab;
 pub mod lua;
 pub mod objectstore;

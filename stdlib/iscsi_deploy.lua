@@ -110,7 +110,6 @@ function iscsi_deploy.continue_deploy(node, target, img, preserve_ephemeral)
     seconds = written.seconds,
     verified_bytes = verified.bytes,
     read_back = verified.read_back,
-    digest = verified.digest,
     root_uuid = written.root_uuid,
     efi_system_uuid = written.efi_system_uuid,
     partitions = written.partitions,

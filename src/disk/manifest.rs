@@ -1,13 +1,16 @@
 //! What a written disk must hold: a hash for each piece with data, and where zeros are.
 
 use crate::error::{Error, Kind, Result};
-use crate::image::source::{PIECE_BYTES, is_zero, piece_hash};
+use crate::image::source::{PIECE_BYTES, is_zero};
+use crate::keyed_hash::HashKey;
 use serde::{Deserialize, Serialize};
 
 /// The proof that [`super::verify`] checks a disk against. A piece of the disk either has the
-/// BLAKE3 hash of its bytes or is known to be zero. 256 GiB make 4 MiB of hashes.
+/// hash of its bytes or is known to be zero. 256 GiB make 4 MiB of hashes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// What the hashes were made with.
+    pub key: HashKey,
     /// What was written, in the order of the disk. What lies between is not ours.
     pub ranges: Vec<Range>,
 }
@@ -40,21 +43,11 @@ impl Manifest {
             })
         })
     }
-
-    /// A hash over all of it: names the contents in one line.
-    #[must_use]
-    pub fn digest(&self) -> String {
-        let mut hash = blake3::Hasher::new();
-        for (offset, length, piece) in self.pieces() {
-            hash.update(format!("{offset} {length} {piece}\n").as_bytes());
-        }
-        hash.finalize().to_hex().to_string()
-    }
 }
 
 /// Checks the bytes read at `offset` against a piece's hash; empty means zeros.
-pub(super) fn check(offset: u64, wanted: &str, bytes: &[u8]) -> Result<()> {
-    if holds(wanted, bytes) {
+pub(super) fn check(key: HashKey, offset: u64, wanted: &str, bytes: &[u8]) -> Result<()> {
+    if holds(key, wanted, bytes) {
         return Ok(());
     }
     let (at, what) = if wanted.is_empty() {
@@ -77,11 +70,11 @@ pub(super) fn check(offset: u64, wanted: &str, bytes: &[u8]) -> Result<()> {
 }
 
 /// Whether these bytes are what a piece's hash says; empty means zeros.
-pub(super) fn holds(wanted: &str, bytes: &[u8]) -> bool {
+pub(super) fn holds(key: HashKey, wanted: &str, bytes: &[u8]) -> bool {
     if wanted.is_empty() {
         is_zero(bytes)
     } else {
-        piece_hash(bytes) == wanted
+        hex::encode(key.hash(bytes)) == wanted
     }
 }
 
@@ -91,21 +84,26 @@ mod tests {
 
     #[test]
     fn finds_what_differs() {
+        let key = HashKey([1; 16]);
         let range = Range {
             offset: 512,
             bytes: PIECE_BYTES + 10,
-            pieces: vec![piece_hash(b"abc"), String::new()],
+            pieces: vec![hex::encode(key.hash(b"abc")), String::new()],
         };
         let manifest = Manifest {
+            key,
             ranges: vec![range],
         };
         let pieces: Vec<_> = manifest.pieces().collect();
         assert_eq!(pieces[1], (512 + PIECE_BYTES, 10, ""));
         let (_, _, data) = pieces[0];
-        check(0, data, b"abc").unwrap();
-        check(PIECE_BYTES, "", &[0; 10]).unwrap();
-        assert_eq!(check(0, data, b"abd").unwrap_err().details()["offset"], 0);
-        let error = check(PIECE_BYTES, "", &[0, 0, 1]).unwrap_err();
+        check(key, 0, data, b"abc").unwrap();
+        check(key, PIECE_BYTES, "", &[0; 10]).unwrap();
+        assert_eq!(
+            check(key, 0, data, b"abd").unwrap_err().details()["offset"],
+            0
+        );
+        let error = check(key, PIECE_BYTES, "", &[0, 0, 1]).unwrap_err();
         assert_eq!(error.details()["offset"], PIECE_BYTES + 2);
         assert_eq!(error.kind(), Kind::Corrupt);
     }

@@ -22,6 +22,7 @@ pub use whole_disk::{WholeDisk, WholeDiskWritten, write_whole_disk_image};
 pub use write::{WriteOptions, Written};
 
 use crate::error::Result;
+use crate::keyed_hash::{HASH_BYTES, HashKey};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::fmt;
@@ -37,9 +38,14 @@ pub trait Lun: Send + Sync {
     fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>>;
     /// Reads whole blocks.
     fn read(&self, lba: u64, blocks: u32) -> BoxFuture<'_, Result<Bytes>>;
-    /// The BLAKE3 hash of bytes from the beginning of a block on, taken where the disk is; `None`
-    /// where nobody there can.
-    fn hash(&self, _lba: u64, _bytes: u32) -> BoxFuture<'_, Result<Option<[u8; 32]>>> {
+    /// The hash of bytes from the beginning of a block on, taken where the disk is; `None` where
+    /// nobody there can.
+    fn hash(
+        &self,
+        _key: HashKey,
+        _lba: u64,
+        _bytes: u32,
+    ) -> BoxFuture<'_, Result<Option<[u8; HASH_BYTES]>>> {
         Box::pin(std::future::ready(Ok(None)))
     }
     /// Makes blocks read as zeros, without sending them where the disk can do that.

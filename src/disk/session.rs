@@ -3,6 +3,7 @@
 use super::Lun;
 use crate::error::Result;
 use crate::iscsi::Session;
+use crate::keyed_hash::{HASH_BYTES, HashKey};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
@@ -23,8 +24,13 @@ impl Lun for Session {
         Box::pin(async move { Ok(Self::read(self, lba, blocks).await?) })
     }
 
-    fn hash(&self, lba: u64, bytes: u32) -> BoxFuture<'_, Result<Option<[u8; 32]>>> {
-        Box::pin(async move { Ok(Self::hash(self, lba, bytes).await?) })
+    fn hash(
+        &self,
+        key: HashKey,
+        lba: u64,
+        bytes: u32,
+    ) -> BoxFuture<'_, Result<Option<[u8; HASH_BYTES]>>> {
+        Box::pin(async move { Ok(Self::hash(self, key, lba, bytes).await?) })
     }
 
     fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>> {

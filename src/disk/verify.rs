@@ -4,6 +4,7 @@ use super::manifest::{Manifest, check};
 use super::read::read_range;
 use super::{Lun, Progress, WriteOptions};
 use crate::error::{Error, Kind, Result};
+use crate::keyed_hash::HashKey;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 /// How a disk was looked at.
@@ -28,6 +29,7 @@ pub async fn verify(
         done_bytes: 0,
         total_bytes: manifest.bytes(),
     };
+    let key = manifest.key;
     let mut zeros = Zeros::default();
     let mut pieces = manifest.pieces();
     let pieces = std::iter::from_fn(|| {
@@ -36,10 +38,10 @@ pub async fn verify(
             offset,
             length,
             wanted: wanted.to_owned(),
-            hash: zeros.or(wanted, length),
+            hash: zeros.or(key, wanted, length),
         })
     });
-    let verified = pieces.map(|piece| verify_piece(lun, piece, options));
+    let verified = pieces.map(|piece| verify_piece(lun, key, piece, options));
     let mut pieces = stream::iter(verified).buffered(options.queue_depth);
     let mut verified = Verified::There;
     while let Some((length, how)) = pieces.try_next().await? {
@@ -66,6 +68,7 @@ struct Piece {
 /// they differ.
 async fn verify_piece(
     lun: &dyn Lun,
+    key: HashKey,
     piece: Piece,
     options: &WriteOptions,
 ) -> Result<(u64, Verified)> {
@@ -78,7 +81,7 @@ async fn verify_piece(
     (options.guard.0)()?;
     let found = match u32::try_from(length) {
         Ok(bytes) => {
-            lun.hash(offset / u64::from(lun.block_bytes()), bytes)
+            lun.hash(key, offset / u64::from(lun.block_bytes()), bytes)
                 .await?
         }
         Err(_) => None,
@@ -89,7 +92,7 @@ async fn verify_piece(
     }
     let bytes = read_range(lun, offset, length, options).await?;
     // Hashing is work for a processor, not for the thread that keeps the sockets busy.
-    tokio::task::spawn_blocking(move || check(offset, &wanted, &bytes))
+    tokio::task::spawn_blocking(move || check(key, offset, &wanted, &bytes))
         .await
         .map_err(|e| Error::new(Kind::Internal, "hashing ended").caused_by(&e))??;
     if found.is_none() {
@@ -109,12 +112,12 @@ async fn verify_piece(
 struct Zeros(u64, String);
 
 impl Zeros {
-    fn or(&mut self, hash: &str, length: u64) -> String {
+    fn or(&mut self, key: HashKey, hash: &str, length: u64) -> String {
         if !hash.is_empty() {
             return hash.to_owned();
         }
         if self.0 != length {
-            let mut hasher = blake3::Hasher::new();
+            let mut hasher = key.hasher();
             let zeros = [0; 64 << 10];
             let mut left = length;
             while left > 0 {
@@ -123,7 +126,7 @@ impl Zeros {
                 hasher.update(zeros.get(..now).unwrap_or(&zeros));
                 left -= now as u64;
             }
-            *self = Self(length, hasher.finalize().to_hex().to_string());
+            *self = Self(length, hex::encode(hasher.finish()));
         }
         self.1.clone()
     }

@@ -8,6 +8,7 @@ use super::{Guard, Lun, OnProgress, Progress};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::image::source::{ImageSource, PIECE_BYTES, Piece, is_zero};
+use crate::keyed_hash::HashKey;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -271,9 +272,10 @@ impl Writer<'_> {
         (self.options.guard.0)()?;
         let bytes = read_range(self.lun, offset, length, self.options).await?;
         let wanted = hash.to_owned();
-        let found = tokio::task::spawn_blocking(move || holds(&wanted, &bytes))
-            .await
-            .map_err(|e| Error::new(Kind::Internal, "hashing ended").caused_by(&e))?;
+        let found =
+            tokio::task::spawn_blocking(move || holds(HashKey::of_this_process(), &wanted, &bytes))
+                .await
+                .map_err(|e| Error::new(Kind::Internal, "hashing ended").caused_by(&e))?;
         self.misses = if found { 0 } else { self.misses + 1 };
         Ok(found)
     }

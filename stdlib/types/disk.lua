@@ -24,7 +24,6 @@
 ---@class Verified
 ---@field bytes integer how many were compared
 ---@field pieces integer in how many pieces
----@field digest string the hash over all pieces
 ---@field read_back boolean whether the bytes were fetched for it; false if the ramdisk hashed what its disk holds
 
 ---What was written to a disk.
@@ -38,7 +37,6 @@
 ---@field root_uuid string partition images: what `root=UUID=` needs, if the image has one
 ---@field efi_system_uuid string partition images: serial number of the EFI system partition, if there is one
 ---@field partitions any partition images: `role`, `number`, `offset`, `bytes` of each
----@field digest string names the contents
 ---@field manifest string what `disk.verify` compares the disk with
 
 disk = {}

@@ -36,6 +36,7 @@ const LAYERS: &[Layer] = &[
     layer("buffer", 0),
     layer("config", 0),
     layer("suggest", 0),
+    layer("keyed_hash", 0),
     layer("iscsi/proto", 1),
     layer("image", 1),
     layer("disk/plan", 1),

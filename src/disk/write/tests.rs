@@ -249,11 +249,11 @@ async fn disks_share_one_reader_and_join_at_any_time() {
             let whole = WholeDisk::default();
             let written = write_whole_disk_image(lun, source, &whole, &options).await?;
             verify(lun, &written.manifest, &options).await?;
-            Ok::<_, Error>(written.manifest.digest())
+            Ok::<_, Error>(written.manifest.clone())
         }
     });
-    let digests = futures_util::future::try_join_all(writes).await.unwrap();
-    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    let manifests = futures_util::future::try_join_all(writes).await.unwrap();
+    assert!(manifests.iter().all(|manifest| *manifest == manifests[0]));
     for lun in &luns {
         assert!(lun.bytes.lock().unwrap()[..image.len()] == image);
     }

@@ -14,6 +14,7 @@ pub use stream::{Compression, decompressed};
 
 use crate::buffer::{Buffer, Pool};
 use crate::error::{Error, Kind, Result};
+use crate::keyed_hash::{HASH_BYTES, HashKey, Hasher};
 use bytes::Bytes;
 use qcow2::Qcow2;
 use serde::{Deserialize, Serialize};
@@ -67,7 +68,7 @@ pub struct Piece {
     pub length: u64,
     /// What it holds; `None` where all is zero.
     pub data: Option<Bytes>,
-    /// BLAKE3 of the bytes in hex; empty where all is zero.
+    /// [`HashKey::of_this_process`] of the bytes in hex; empty where all is zero.
     pub hash: String,
 }
 
@@ -76,7 +77,10 @@ impl Piece {
     #[must_use]
     pub fn new(offset: u64, length: u64, data: Option<Bytes>) -> Self {
         let data = data.filter(|bytes| !is_zero(bytes));
-        let hash = data.as_deref().map(piece_hash).unwrap_or_default();
+        let hash = data
+            .as_deref()
+            .map(|bytes| hex::encode(HashKey::of_this_process().hash(bytes)))
+            .unwrap_or_default();
         Self {
             offset,
             length,
@@ -86,22 +90,14 @@ impl Piece {
     }
 
     /// A piece that was read, and its hash unless all is zero.
-    fn read(offset: u64, buffer: Buffer, hash: Option<blake3::Hash>) -> Self {
+    fn read(offset: u64, buffer: Buffer, hash: Option<[u8; HASH_BYTES]>) -> Self {
         Self {
             offset,
             length: u64::try_from(buffer.len()).unwrap_or(u64::MAX),
             data: hash.is_some().then(|| buffer.freeze()),
-            hash: hash
-                .map(|hash| hash.to_hex().to_string())
-                .unwrap_or_default(),
+            hash: hash.map(hex::encode).unwrap_or_default(),
         }
     }
-}
-
-/// The hash of a piece with data.
-#[must_use]
-pub fn piece_hash(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
 }
 
 /// A range of the disk.
@@ -405,8 +401,8 @@ fn read_hashed(
     buffer: &mut Buffer,
     part_bytes: usize,
     mut read: impl FnMut(&mut [u8]) -> Result<usize>,
-) -> Result<Option<blake3::Hash>> {
-    let mut hasher: Option<blake3::Hasher> = None;
+) -> Result<Option<[u8; HASH_BYTES]>> {
+    let mut hasher: Option<Hasher> = None;
     let mut done = 0;
     while done < buffer.len() {
         let end = buffer.len().min(done + part_bytes);
@@ -416,11 +412,11 @@ fn read_hashed(
         done += count;
         let part = buffer.get(before..done).unwrap_or_default();
         match &mut hasher {
-            Some(hasher) => drop(hasher.update(part)),
+            Some(hasher) => hasher.update(part),
             None if is_zero(part) => {}
             // The zeros before it count too.
             None => {
-                let mut first = blake3::Hasher::new();
+                let mut first = HashKey::of_this_process().hasher();
                 first.update(buffer.get(..done).unwrap_or_default());
                 hasher = Some(first);
             }
@@ -429,7 +425,7 @@ fn read_hashed(
             buffer.truncate(done);
         }
     }
-    Ok(hasher.map(|hasher| hasher.finalize()))
+    Ok(hasher.map(Hasher::finish))
 }
 
 /// Whether all bytes are zero; as fast as memory.

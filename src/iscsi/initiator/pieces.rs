@@ -5,7 +5,8 @@ use super::session::Session;
 use crate::iscsi::error::Failure;
 use crate::iscsi::proto::session::Transfer;
 use crate::iscsi::proto::{self, PeerMisbehaved};
-use crate::iscsi::scsi::{Cdb, HASH_BYTES, VENDOR, unmap_list};
+use crate::iscsi::scsi::{Cdb, Sense, VENDOR, unmap_list};
+use crate::keyed_hash::{HASH_BYTES, HashKey};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::sync::atomic::Ordering;
@@ -81,16 +82,28 @@ impl Session {
     /// `None` if the unit cannot.
     pub(super) async fn hash_piece(
         &self,
+        key: HashKey,
         lba: u64,
         bytes: u32,
-    ) -> Result<Option<[u8; 32]>, Failure> {
+    ) -> Result<Option<[u8; HASH_BYTES]>, Failure> {
         let info = self.lun_info();
         if info.vendor != VENDOR {
             return Ok(None);
         }
         self.check_range(lba, u64::from(bytes).div_ceil(self.block_bytes()))?;
-        let cdb = Cdb::Hash { lba, bytes };
-        match self.run("HASH", cdb, Transfer::In(HASH_BYTES)).await {
+        let hash = || {
+            let length = u32::try_from(HASH_BYTES).unwrap_or(u32::MAX);
+            self.run("HASH", Cdb::Hash { lba, bytes }, Transfer::In(length))
+        };
+        let mut hashed = hash().await;
+        // A session begins without a key, and another one begins when this one was lost.
+        if matches!(&hashed, Err(Failure::Scsi { sense, .. }) if *sense == Sense::COMMAND_SEQUENCE_ERROR)
+        {
+            let key = Transfer::Out(Bytes::copy_from_slice(&key.0));
+            self.run("HASH KEY", Cdb::HashKey, key).await?;
+            hashed = hash().await;
+        }
+        match hashed {
             Ok(hash) => match hash.as_ref().try_into() {
                 Ok(hash) => Ok(Some(hash)),
                 Err(_) => {

@@ -10,6 +10,7 @@ use crate::iscsi::error::{Error, Failure, Result};
 use crate::iscsi::proto::pdu::Lun;
 use crate::iscsi::proto::session::{Command, Transfer};
 use crate::iscsi::scsi::{Cdb, SenseKey};
+use crate::keyed_hash::{HASH_BYTES, HashKey};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -139,14 +140,19 @@ impl Session {
         read.map_err(|failure| self.error("iscsi.read", failure))
     }
 
-    /// The BLAKE3 hash of bytes from the beginning of a block on, at most 4 MiB, as the unit reads
-    /// them from its medium: nothing but the hash is sent. `None` if the unit is not our target,
+    /// The hash of bytes from the beginning of a block on, at most 4 MiB, as the unit reads them
+    /// from its medium: nothing but the hash is sent. `None` if the unit is not our target,
     /// or one that cannot.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub async fn hash(&self, lba: u64, bytes: u32) -> Result<Option<[u8; 32]>> {
-        let hash = self.hash_piece(lba, bytes).await;
+    pub async fn hash(
+        &self,
+        key: HashKey,
+        lba: u64,
+        bytes: u32,
+    ) -> Result<Option<[u8; HASH_BYTES]>> {
+        let hash = self.hash_piece(key, lba, bytes).await;
         hash.map_err(|failure| self.error("iscsi.hash", failure))
     }
 

@@ -88,8 +88,10 @@ pub enum Cdb {
         /// How many; 0 means up to the end.
         blocks: u32,
     },
-    /// Hash bytes as they are on the medium, with BLAKE3, and return the 32 bytes of the hash. Of
-    /// our vendor: see [`VENDOR`].
+    /// Take the key for all hashes of this session; 16 bytes come. Of our vendor: see [`VENDOR`].
+    HashKey,
+    /// Hash bytes as they are on the medium ([`crate::keyed_hash`]), and return the hash. Of our
+    /// vendor: see [`VENDOR`].
     Hash {
         /// First block.
         lba: u64,
@@ -118,9 +120,6 @@ pub enum Cdb {
 /// by it (SPC-5 section 4.2.5.1), so none is sent to a unit of anybody else.
 pub const VENDOR: &str = "FLOWRUN";
 
-/// Length of the answer to [`Cdb::Hash`].
-pub const HASH_BYTES: u32 = 32;
-
 mod opcode {
     pub(super) const TEST_UNIT_READY: u8 = 0x00;
     pub(super) const REQUEST_SENSE: u8 = 0x03;
@@ -146,7 +145,8 @@ mod opcode {
     pub(super) const REPORT_LUNS: u8 = 0xa0;
     pub(super) const READ_12: u8 = 0xa8;
     pub(super) const WRITE_12: u8 = 0xaa;
-    pub(super) const HASH: u8 = 0xc8;
+    pub(super) const HASH_KEY: u8 = 0xc9;
+    pub(super) const HASH: u8 = 0xca;
 }
 
 /// SERVICE ACTION of READ CAPACITY (16).
@@ -215,6 +215,7 @@ impl Cdb {
                 let (short, long) = (opcode::SYNCHRONIZE_CACHE_10, opcode::SYNCHRONIZE_CACHE_16);
                 cdb = short_or_long(short, long, lba, blocks);
             }
+            Self::HashKey => cdb[0] = opcode::HASH_KEY,
             Self::Hash { lba, bytes } => cdb = long(opcode::HASH, lba, bytes),
             Self::PersistentReserveIn { action, allocation } => {
                 cdb = reserve(opcode::PERSISTENT_RESERVE_IN, action, 0, allocation.into());
@@ -262,6 +263,7 @@ impl Cdb {
             opcode::UNMAP => Self::Unmap {
                 length: be16(&cdb[7..9]),
             },
+            opcode::HASH_KEY if cdb[1] == 0 => Self::HashKey,
             opcode::HASH if cdb[1] == 0 => Self::Hash {
                 lba: (&cdb[2..10]).get_u64(),
                 bytes: be32(&cdb[10..14]),

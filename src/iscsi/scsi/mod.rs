@@ -9,7 +9,7 @@ mod parameter;
 pub mod reservation;
 mod sense;
 
-pub use cdb::{Cdb, HASH_BYTES, VENDOR, unmap_list, unmap_ranges};
+pub use cdb::{Cdb, VENDOR, unmap_list, unmap_ranges};
 pub use inquiry::{BlockLimits, Designator, Inquiry, Provisioning, page, vpd_page, vpd_payload};
 pub use parameter::{Capacity, ModeHeader, decode_lun_list, lun_list};
 pub use sense::{Sense, SenseKey};

@@ -78,6 +78,8 @@ impl Sense {
     /// A field of the parameter list has a value that is not supported.
     pub const INVALID_FIELD_IN_PARAMETER_LIST: Self =
         Self::new(SenseKey::ILLEGAL_REQUEST, 0x26, 0x00);
+    /// Another command has to come before this one.
+    pub const COMMAND_SEQUENCE_ERROR: Self = Self::new(SenseKey::ILLEGAL_REQUEST, 0x2c, 0x00);
     /// A RELEASE names another kind than the reservation has.
     pub const INVALID_RELEASE: Self = Self::new(SenseKey::ILLEGAL_REQUEST, 0x26, 0x04);
     /// No more initiator ports can register.

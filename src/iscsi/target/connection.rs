@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::registry::{Gate, Member, Port};
-use super::unit::{MAX_TRANSFER, Work, failed};
+use super::unit::{MAX_TRANSFER, Nexus, Work, failed};
 use crate::iscsi::io::{Broken, Connection, Turn};
 use crate::iscsi::proto::chap::Challenge;
 use crate::iscsi::proto::login::{
@@ -140,7 +140,7 @@ struct Session<'a> {
     core: TargetSession,
     shared: &'a Shared,
     gate: Gate,
-    port: Port,
+    nexus: Nexus,
     /// Takes the session out of the registry in the end.
     _member: Option<Member>,
     waiting: VecDeque<Request>,
@@ -179,7 +179,10 @@ impl<'a> Session<'a> {
             core: TargetSession::new(logged_in, discovery, portal, LIMITS),
             shared,
             gate: gate.unwrap_or_default(),
-            port: port.unwrap_or_default(),
+            nexus: Nexus {
+                port: port.unwrap_or_default(),
+                hash_key: None,
+            },
             _member: member,
             waiting: VecDeque::new(),
             running: JoinSet::new(),
@@ -249,12 +252,15 @@ impl<'a> Session<'a> {
         let itt = request.itt;
         let unit = &self.shared.unit;
         if unit.reports_attention(&request)
-            && let Some(attention) = self.attention.take().or_else(|| unit.take_news(&self.port))
+            && let Some(attention) = self
+                .attention
+                .take()
+                .or_else(|| unit.take_news(&self.nexus.port))
         {
             self.core.complete(itt, failed(attention));
             return;
         }
-        match unit.begin(request, &self.port) {
+        match unit.begin(request, &mut self.nexus) {
             Work::Done(completion) => self.core.complete(itt, completion),
             Work::Disk(work) => {
                 // The token is held until the operation has ended, even if this connection goes.

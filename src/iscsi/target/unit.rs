@@ -11,6 +11,7 @@ use crate::iscsi::scsi::{
     BlockLimits, Capacity, Cdb, Designator, Inquiry, ModeHeader, Provisioning, Sense, VENDOR,
     lun_list, page, unmap_ranges, vpd_page,
 };
+use crate::keyed_hash::HashKey;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::io;
@@ -44,10 +45,18 @@ pub(super) enum Work {
     Disk(DiskWork),
 }
 
+/// A session with the unit, as it knows it.
+#[derive(Debug, Clone)]
+pub(super) struct Nexus {
+    pub(super) port: Port,
+    /// For hashes; it has to be told first.
+    pub(super) hash_key: Option<HashKey>,
+}
+
 /// A command that touches the disk.
 pub(super) struct DiskWork {
     unit: Arc<Unit>,
-    port: Port,
+    nexus: Nexus,
     cdb: Cdb,
     data: Vec<Bytes>,
 }
@@ -93,7 +102,7 @@ impl Unit {
     }
 
     /// Looks at a command, and executes it if it needs no disk.
-    pub(super) fn begin(self: &Arc<Self>, request: Request, port: &Port) -> Work {
+    pub(super) fn begin(self: &Arc<Self>, request: Request, nexus: &mut Nexus) -> Work {
         let cdb = match Cdb::decode(&request.cdb) {
             Ok(cdb) => cdb,
             Err(sense) => return Work::Done(failed(sense)),
@@ -114,12 +123,12 @@ impl Unit {
             Cdb::TestUnitReady if controller => Ok(Bytes::new()),
             _ if controller => Err(Sense::INVALID_OPERATION_CODE),
             _ if !here => Err(Sense::LOGICAL_UNIT_NOT_SUPPORTED),
-            _ => return self.begin_disk(cdb, request, port),
+            _ => return self.begin_disk(cdb, request, nexus),
         };
         Work::Done(result.map_or_else(failed, done))
     }
 
-    fn begin_disk(self: &Arc<Self>, cdb: Cdb, request: Request, port: &Port) -> Work {
+    fn begin_disk(self: &Arc<Self>, cdb: Cdb, request: Request, nexus: &mut Nexus) -> Work {
         let result = match cdb {
             Cdb::TestUnitReady | Cdb::StartStopUnit => Ok(Bytes::new()),
             Cdb::ReadCapacity10 => Ok(self.capacity().encode_10()),
@@ -133,11 +142,19 @@ impl Unit {
             } => {
                 mode_sense(ten, page, subpage, control).map(|data| cut(data, u32::from(allocation)))
             }
+            Cdb::HashKey => match request.data.concat().try_into() {
+                Ok(key) => {
+                    nexus.hash_key = Some(HashKey(key));
+                    Ok(Bytes::new())
+                }
+                Err(_) => Err(Sense::PARAMETER_LIST_LENGTH_ERROR),
+            },
+            Cdb::Hash { .. } if nexus.hash_key.is_none() => Err(Sense::COMMAND_SEQUENCE_ERROR),
             _ => {
                 return match self.check(cdb, &request) {
                     Ok(()) => Work::Disk(DiskWork {
                         unit: Arc::clone(self),
-                        port: Port::clone(port),
+                        nexus: nexus.clone(),
                         cdb,
                         data: request.data,
                     }),
@@ -348,7 +365,7 @@ impl DiskWork {
             } => return self.reserve(action, kind, length),
             _ => {}
         }
-        let Some(_permit) = self.unit.reservations.permit(&self.port, self.cdb) else {
+        let Some(_permit) = self.unit.reservations.permit(&self.nexus.port, self.cdb) else {
             return conflict();
         };
         let block_bytes = u64::from(self.unit.disk.block_bytes());
@@ -377,7 +394,7 @@ impl DiskWork {
         let reservations = &self.unit.reservations;
         let changed = ReserveOut::decode(&list)
             .map_err(Refusal::from)
-            .and_then(|list| reservations.change(&self.port, action, kind, list));
+            .and_then(|list| reservations.change(&self.nexus.port, action, kind, list));
         match changed {
             Ok(()) => moved(u64::from(length)),
             Err(Refusal::Sense(sense)) => failed(sense),
@@ -406,7 +423,8 @@ impl DiskWork {
             Ok(()) => {
                 count(&self.unit.counters.hashed, bytes);
                 buffer.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
-                done(Bytes::copy_from_slice(blake3::hash(&buffer).as_bytes()))
+                let key = self.nexus.hash_key.unwrap_or_default();
+                done(Bytes::copy_from_slice(&key.hash(&buffer)))
             }
             Err(_) => failed(Sense::UNRECOVERED_READ_ERROR),
         }

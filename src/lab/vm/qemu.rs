@@ -32,6 +32,9 @@ const UEFI: [[&str; 2]; 3] = [
     ],
 ];
 
+/// What every processor of a ProLiant with iLO 4 has and QEMU's plainest one does not.
+const CPU: &str = "qemu64,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+xsave,+avx";
+
 /// Enough for a kernel, a ramdisk of some dozens of mebibytes, and buffers.
 const MEMORY_MIB: u32 = 768;
 
@@ -111,7 +114,7 @@ impl Start<'_> {
         let VmOptions { name, uuid, .. } = self.options;
         let serial = self.options.serial();
         let fixed = format!(
-            "-no-user-config -nodefaults -display none -machine q35 -accel tcg -cpu qemu64,+rdrand -smp 1 -m {MEMORY_MIB} \
+            "-no-user-config -nodefaults -display none -machine q35 -accel tcg -cpu {CPU} -smp 1 -m {MEMORY_MIB} \
              -action reboot=shutdown,shutdown=pause -uuid {uuid} -device VGA \
              -chardev file,id=serial,path=/dev/stdout -serial chardev:serial \
              -chardev file,id=firmware,path=/dev/stderr \

@@ -57,7 +57,6 @@ const WRITTEN: Record = Record {
             Ty::Any,
             "partition images: `role`, `number`, `offset`, `bytes` of each",
         ),
-        ("digest", Ty::String, "names the contents"),
         (
             "manifest",
             Ty::String,
@@ -95,7 +94,6 @@ const VERIFIED: Record = Record {
     fields: &[
         ("bytes", Ty::Integer, "how many were compared"),
         ("pieces", Ty::Integer, "in how many pieces"),
-        ("digest", Ty::String, "the hash over all pieces"),
         (
             "read_back",
             Ty::Boolean,
@@ -381,7 +379,6 @@ fn reply(written: &Written, more: Value) -> Result<Reply> {
         "zero_bytes": written.zero_bytes,
         "resumed_bytes": written.resumed_bytes,
         "seconds": written.seconds,
-        "digest": written.manifest.digest(),
         "manifest": manifest,
     });
     if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
@@ -447,7 +444,6 @@ fn check(registry: &mut Registry) {
                 Ok(json!({
                     "bytes": manifest.bytes(),
                     "pieces": manifest.pieces().count(),
-                    "digest": manifest.digest(),
                     "read_back": verified == Verified::Here,
                 })
                 .into())

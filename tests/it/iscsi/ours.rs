@@ -3,7 +3,8 @@
 use super::*;
 use flowrun::disk::manifest::Range;
 use flowrun::disk::{Manifest, Verified, WriteOptions, verify};
-use flowrun::image::source::{PIECE_BYTES, piece_hash};
+use flowrun::image::source::PIECE_BYTES;
+use flowrun::keyed_hash::HashKey;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_our_ends_move_data_with_everything_on() {
@@ -166,20 +167,22 @@ async fn the_target_hashes_what_its_disk_holds() {
     let data = pattern(4 * MIB, 3);
     session.write(2048, data.clone()).await.unwrap();
     session.flush().await.unwrap();
-    let hash = session.hash(2048, 700).await.unwrap().unwrap();
-    assert_eq!(hash, *blake3::hash(&data[..700]).as_bytes());
+    let key = HashKey([3; 16]);
+    let hash = session.hash(key, 2048, 700).await.unwrap().unwrap();
+    assert_eq!(hash, key.hash(&data[..700]));
     for (lba, bytes) in [(131_072, 1), (131_071, 513), (0, 0), (0, (4 << 20) + 1)] {
         assert!(
-            !matches!(session.hash(lba, bytes).await, Ok(Some(_))),
+            !matches!(session.hash(key, lba, bytes).await, Ok(Some(_))),
             "{lba} {bytes}"
         );
     }
 
     let manifest = Manifest {
+        key,
         ranges: vec![Range {
             offset: MIB as u64,
             bytes: PIECE_BYTES + 1000,
-            pieces: vec![piece_hash(&data), String::new()],
+            pieces: vec![hex::encode(key.hash(&data)), String::new()],
         }],
     };
     let options = WriteOptions::default();

@@ -1,6 +1,7 @@
 //! Our initiator against tgt.
 
 use super::*;
+use flowrun::keyed_hash::HashKey;
 
 /// A tgtd of our own with one target and one disk at LUN 1.
 pub(super) struct Tgt {
@@ -190,7 +191,10 @@ async fn zeros_are_holes_on_a_thin_tgt() {
     session.write(0, data.clone()).await.unwrap();
     session.flush().await.unwrap();
     // What only our target can is not asked of another.
-    assert_eq!(session.hash(0, 512).await.unwrap(), None);
+    assert_eq!(
+        session.hash(HashKey::default(), 0, 512).await.unwrap(),
+        None
+    );
     let space = || std::fs::metadata(tgt.disk()).unwrap().blocks() * 512;
     assert!(space() >= 16 << 20);
     let sent = session.bytes_sent();

@@ -97,8 +97,11 @@ fn hashes_on_the_wire() {
         lba: 0x0102_0304_0506_0708,
         bytes: 0x090a_0b0c,
     };
-    let wire = [0xc8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0];
+    let wire = [0xca, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0];
     assert_eq!((hash.encode(), Cdb::decode(&wire)), (wire, Ok(hash)));
+    let wire = [0xc9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let key = Cdb::HashKey;
+    assert_eq!((key.encode(), Cdb::decode(&wire)), (wire, Ok(key)));
 }
 
 /// If this fails do not change the test.
