@@ -154,7 +154,7 @@ boot_files=(
   '*/'{virtio_pci_modern_dev,virtio_pci_legacy_dev,jbd2,mbcache,crc16,crc32c_generic,ext4,cdrom,isofs}.ko
   '*/'{configfs,target_core_mod,target_core_iblock,iscsi_target_mod}.ko
   # What a server has and that machine has not.
-  '*/'{nvme,nvme-core,i6300esb,bonding,tls,8021q,garp,mrp,stp,llc}.ko
+  '*/'{nvme,nvme-core,i6300esb,watchdog,bonding,tls,8021q,garp,mrp,stp,llc}.ko
 )
 
 part_boot() {
