@@ -3,8 +3,9 @@
 use super::proto;
 use super::proto::framing::{Decoder, SendQueue};
 use super::proto::negotiate::Params;
-use super::proto::pdu::Pdu;
-use bytes::{Buf, BytesMut};
+use super::proto::pdu::{BHS_LEN, Pdu};
+use super::rooms::Rooms;
+use bytes::{Buf, BufMut, BytesMut};
 use std::io;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,8 +17,12 @@ const HIGH_WATER: usize = 512 * 1024;
 /// The driver is told to refill the send queue below this.
 const LOW_WATER: usize = 256 * 1024;
 
-/// Room for what a read may bring beyond the PDU that is awaited.
+/// What a read may bring beyond the PDU that is awaited.
 const READ_AHEAD: usize = 16 * 1024;
+
+/// A data segment from this length on is read to aligned memory, and with the next header at most:
+/// what came beyond would have to be moved.
+const LARGE_SEGMENT: usize = 64 * 1024;
 
 /// MaxRecvDataSegmentLength until the login has negotiated one.
 const LOGIN_SEGMENT: u32 = 8192;
@@ -28,6 +33,7 @@ pub(super) struct Connection {
     stream: TcpStream,
     decoder: Decoder,
     incoming: BytesMut,
+    rooms: Rooms,
     outgoing: SendQueue,
     bytes_sent: u64,
 }
@@ -69,6 +75,7 @@ impl Connection {
             stream,
             decoder: Decoder::new(LOGIN_SEGMENT),
             incoming: BytesMut::new(),
+            rooms: Rooms::default(),
             outgoing: SendQueue::new(),
             bytes_sent: 0,
         })
@@ -113,10 +120,14 @@ impl Connection {
             if let Some(pdu) = decoded.map_err(|error| Broken::Protocol(error.into()))? {
                 return Ok(Turn::Received(pdu));
             }
-            self.incoming.reserve(self.decoder.missing() + READ_AHEAD);
+            let missing = self.decoder.missing();
+            let is_large = self.incoming.len() + missing >= LARGE_SEGMENT;
+            let most = missing + if is_large { BHS_LEN } else { READ_AHEAD };
+            self.rooms.make(&mut self.incoming, most, is_large);
+            let mut room = (&mut self.incoming).limit(most);
             let (mut reader, mut writer) = self.stream.split();
             tokio::select! {
-                read = reader.read_buf(&mut self.incoming) => {
+                read = reader.read_buf(&mut room) => {
                     if read.map_err(Broken::Io)? == 0 {
                         return Err(Broken::Closed);
                     }

@@ -78,6 +78,7 @@ mod error;
 mod initiator;
 mod io;
 pub mod proto;
+mod rooms;
 pub mod scsi;
 pub mod target;
 

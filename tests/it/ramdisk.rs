@@ -9,6 +9,8 @@
 
 mod boot;
 mod build;
+mod hardware;
+mod switch;
 
 use crate::support::boot_part;
 use serde_json::Value;

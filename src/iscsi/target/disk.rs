@@ -42,6 +42,8 @@ pub trait BlockDevice: Send + Sync {
 #[derive(Debug)]
 pub struct FileDisk {
     file: File,
+    /// A real disk once more, past the page cache.
+    direct: Option<File>,
     block_bytes: u32,
     blocks: u64,
 }
@@ -73,6 +75,26 @@ impl FileDisk {
         Self::new(file, 512)
     }
 
+    /// Opens a real disk by its device file, in blocks of its own length. What is written from
+    /// aligned memory goes to it past the page cache, where it would be copied once more, and
+    /// fill the memory.
+    ///
+    /// # Errors
+    /// If it cannot be opened for reading and writing, or is no disk.
+    #[cfg(target_os = "linux")]
+    pub fn open_device(path: &Path) -> io::Result<Self> {
+        use rustix::fs::{Mode, OFlags, ioctl_blksszget, open};
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let block_bytes = ioctl_blksszget(&file)?;
+        let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
+        // Without, it is only slower.
+        let direct = open(path, flags, Mode::empty()).ok().map(File::from);
+        Ok(Self {
+            direct,
+            ..Self::new(file, block_bytes)?
+        })
+    }
+
     /// Takes an open file or device with this block length; what is left over at its end is not
     /// part of the disk.
     ///
@@ -88,6 +110,7 @@ impl FileDisk {
         let blocks = bytes / u64::from(block_bytes);
         Ok(Self {
             file,
+            direct: None,
             block_bytes,
             blocks,
         })
@@ -111,8 +134,12 @@ impl BlockDevice for FileDisk {
         self.file.read_exact_at(buffer, self.offset(lba))
     }
 
+    /// The kernel keeps the page cache true to what is written past it.
     fn write_at(&self, lba: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, self.offset(lba))
+        let direct = self.direct.as_ref().filter(|_| is_aligned(data));
+        direct
+            .unwrap_or(&self.file)
+            .write_all_at(data, self.offset(lba))
     }
 
     fn zero(&self, lba: u64, blocks: u64) -> io::Result<()> {
@@ -137,6 +164,13 @@ impl BlockDevice for FileDisk {
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// Memory as every controller takes it: where pages begin.
+const ALIGNMENT: usize = 4096;
+
+fn is_aligned(data: &[u8]) -> bool {
+    data.as_ptr().align_offset(ALIGNMENT) == 0
 }
 
 /// Takes clean pages out of the page cache; it is the kernel's to follow.

@@ -61,7 +61,7 @@ pub(super) async fn find(
         drive.by_path
     ));
     let path = drive.device();
-    let disk = FileDisk::open(&path).map_err(|e| Error::io(&path, "open the disk", &e))?;
+    let disk = FileDisk::open_device(&path).map_err(|e| Error::io(&path, "open the disk", &e))?;
     if parameters.wipe_disk_metadata {
         wipe(&disk).map_err(|e| Error::io(&path, "wipe the signatures", &e))?;
         log.line("disk: signatures at both ends wiped");

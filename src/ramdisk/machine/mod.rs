@@ -12,6 +12,7 @@ mod media;
 mod modules;
 mod network;
 mod sysfs;
+mod usage;
 mod watchdog;
 
 use super::build::CA_FILE;
@@ -30,6 +31,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use usage::Usage;
 use watchdog::Watchdog;
 
 /// How long an iLO may take to show its virtual floppy.
@@ -205,13 +207,19 @@ async fn run(consoles: &Arc<Consoles>) -> Result<DeployEnd> {
                 return Err(error);
             }
         };
-        Box::pin(deploy::run(DeployOptions {
+        let usage = Usage::default();
+        let deployed = Box::pin(deploy::run(DeployOptions {
             token: floppy.token,
             ca_pem,
             log: Arc::clone(&log),
             ..DeployOptions::new(parameters, disk, address)
-        }))
-        .await
+        }));
+        let outcome = tokio::select! {
+            outcome = deployed => outcome,
+            never = usage.watch() => match never {},
+        };
+        log.line(&usage.to_string());
+        outcome
     };
     tokio::select! {
         outcome = work => outcome,

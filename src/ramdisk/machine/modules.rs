@@ -79,10 +79,12 @@ fn insert(module: &str) -> std::io::Result<()> {
     }
 }
 
-/// A USB disk is waited for by default, in case somebody is still plugging it in.
+/// A USB disk is waited for by default, in case somebody is still plugging it in; and there is a
+/// bond by default, which would be in the way of the one that is made.
 fn parameters_of(module: &str) -> &'static CStr {
     match module {
         "usb_storage" => c"delay_use=0",
+        "bonding" => c"max_bonds=0",
         _ => c"",
     }
 }

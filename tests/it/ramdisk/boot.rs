@@ -15,7 +15,6 @@ use flowrun::iscsi::{Chap, LoginOptions, Session};
 use flowrun::lab::tls::Authority;
 use flowrun::secret::Secret;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
@@ -25,26 +24,26 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
-const UUID: &str = "1be26c0b-03f2-4d2e-ae87-c02d7f33c781";
-const IQN: &str = "iqn.2008-10.org.openstack:1be26c0b-03f2-4d2e-ae87-c02d7f33c781";
-const INITIATOR: &str = "iqn.2026-11.org.flowrun:run-1";
-const KEY: &str = "DEPLOYMENTKEY0123456789";
-const CHAP_SECRET: &str = "chap-secret-0123456789";
+pub(super) const UUID: &str = "1be26c0b-03f2-4d2e-ae87-c02d7f33c781";
+pub(super) const IQN: &str = "iqn.2008-10.org.openstack:1be26c0b-03f2-4d2e-ae87-c02d7f33c781";
+pub(super) const INITIATOR: &str = "iqn.2026-11.org.flowrun:run-1";
+pub(super) const KEY: &str = "DEPLOYMENTKEY0123456789";
+pub(super) const CHAP_SECRET: &str = "chap-secret-0123456789";
 const TOKEN: &str = "gAAAAABtoken";
 const MAC: &str = "52:54:00:12:34:56";
 
 /// The host as qemu's user network shows it to the machine.
-const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
 /// For an emulated machine on a busy host.
-const PATIENCE: Duration = Duration::from_secs(280);
+pub(super) const PATIENCE: Duration = Duration::from_secs(280);
 
 const DISK_BYTES: usize = 64 << 20;
 
 type Heard = mpsc::UnboundedSender<(&'static str, Value)>;
 
 /// What the ramdisk posts.
-fn deployer(heard: Heard) -> Router {
+pub(super) fn deployer(heard: Heard) -> Router {
     let node = format!("/v1/nodes/{UUID}/vendor_passthru");
     let callback = async |State(heard): State<Heard>, Json(body): Json<Value>| {
         heard.send(("callback", body)).unwrap();
@@ -58,13 +57,27 @@ fn deployer(heard: Heard) -> Router {
         .with_state(heard)
 }
 
-/// An address of this process alone, so that the machine has its standard ports.
-fn own_address() -> Ipv4Addr {
-    let [high, low, ..] = std::process::id().to_le_bytes();
-    Ipv4Addr::new(127, 251, high, low | 1)
+/// The callback; what is heard before it is the log.
+pub(super) async fn called(
+    hearing: &mut mpsc::UnboundedReceiver<(&'static str, Value)>,
+    log: &mut Vec<Value>,
+) -> Value {
+    loop {
+        match hearing.recv().await.unwrap() {
+            ("callback", body) => return body,
+            (_, body) => log.push(body),
+        }
+    }
 }
 
-fn floppy(folder: &Path, port: u16, authority: &Authority) {
+/// An address of this process and machine alone, which so has its standard ports.
+pub(super) fn own_address(machine: u8) -> Ipv4Addr {
+    let [high, low, ..] = std::process::id().to_le_bytes();
+    Ipv4Addr::new(127, 250 + machine, high, low | 1)
+}
+
+/// What every machine is told, and this one alone.
+pub(super) fn floppy(folder: &Path, port: u16, authority: &Authority, more: &[(&str, String)]) {
     let parameters = [
         ("deployment_id", UUID.to_owned()),
         ("deployment_key", KEY.to_owned()),
@@ -73,16 +86,13 @@ fn floppy(folder: &Path, port: u16, authority: &Authority) {
         ("iscsi_chap_user", "flowrun".to_owned()),
         ("iscsi_chap_secret", CHAP_SECRET.to_owned()),
         ("ironic_api_url", format!("https://{HOST}:{port}")),
-        ("BOOTIF", MAC.to_owned()),
-        ("ip_address", "10.0.2.77/24".to_owned()),
-        ("gateway", HOST.to_string()),
-        ("deploy_address", own_address().to_string()),
-        ("root_device", "serial=s%3D%3D%20meant".to_owned()),
-        ("wipe_disk_metadata", "true".to_owned()),
         ("time", flowrun::clock::unix_seconds().to_string()),
     ];
+    let parameters = parameters.iter().chain(more);
     let spec = VfatSpec {
-        parameters: BTreeMap::from(parameters.map(|(name, value)| (name.to_owned(), value))),
+        parameters: parameters
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
         files: vec![
             ("token".into(), Source::Bytes(TOKEN.into())),
             ("ca.pem".into(), Source::Bytes(authority.pem().into())),
@@ -95,7 +105,7 @@ fn floppy(folder: &Path, port: u16, authority: &Authority) {
 }
 
 /// A machine; its power goes with the test.
-struct Machine(Child);
+pub(super) struct Machine(pub(super) Child);
 
 impl Drop for Machine {
     fn drop(&mut self) {
@@ -106,7 +116,7 @@ impl Drop for Machine {
 
 impl Machine {
     /// Until it switches itself off.
-    async fn ended(&mut self) -> Option<ExitStatus> {
+    pub(super) async fn ended(&mut self) -> Option<ExitStatus> {
         let deadline = flowrun::clock::instant() + PATIENCE;
         while flowrun::clock::instant() < deadline {
             if let Some(status) = self.0.try_wait().unwrap() {
@@ -120,7 +130,7 @@ impl Machine {
 
 /// The machine, with power on.
 fn machine(folder: &Path) -> Machine {
-    let address = own_address();
+    let address = own_address(1);
     let fixed = format!(
         "-no-user-config -nodefaults -display none -machine q35 -m 512 -accel tcg -no-reboot \
          -rtc base=2001-02-03T04:05:06 -device ide-cd,drive=cd,bootindex=0 \
@@ -154,7 +164,7 @@ fn machine(folder: &Path) -> Machine {
 
 /// Writes the disk as the deployer does, and proves that it is the one that is meant.
 async fn write_disk(image: &[u8]) {
-    let portal = format!("{}:3260", own_address());
+    let portal = format!("{}:3260", own_address(1));
     let mut options = LoginOptions::new(portal, IQN, INITIATOR);
     assert!(
         Session::login(options.clone()).await.is_err(),
@@ -187,12 +197,17 @@ async fn write_disk(image: &[u8]) {
     disk.logout().await.unwrap();
 }
 
-/// Builds the boot ISO of this program, and what else the machine is made of.
+/// What the machine is made of.
 fn assemble(folder: &Path) {
     fs::write(folder.join("meant"), vec![7; DISK_BYTES]).unwrap();
     // Without the hint it would be taken: it is the only one of more than 4 GiB.
     let other = fs::File::create(folder.join("other")).unwrap();
     other.set_len(5 << 30).unwrap();
+    boot_iso(folder, "no_timer_check");
+}
+
+/// The boot ISO of this program, its kernel started so.
+pub(super) fn boot_iso(folder: &Path, append: &str) {
     let init = show(&folder.join("init"));
     let program = env!("CARGO_BIN_EXE_flowrun");
     text("binutils", "strip", &["-o", &init, program]);
@@ -204,7 +219,7 @@ fn assemble(folder: &Path) {
         "--init".to_owned(),
         init,
         "--append".to_owned(),
-        "no_timer_check".to_owned(),
+        append.to_owned(),
     ];
     build(folder, "cd", &options);
 }
@@ -245,6 +260,14 @@ async fn a_machine_boots_it_and_its_disk_is_written() {
         folder.path(),
         listener.local_addr().unwrap().port(),
         &authority,
+        &[
+            ("BOOTIF", MAC.to_owned()),
+            ("ip_address", "10.0.2.77/24".to_owned()),
+            ("gateway", HOST.to_string()),
+            ("deploy_address", own_address(1).to_string()),
+            ("root_device", "serial=s%3D%3D%20meant".to_owned()),
+            ("wipe_disk_metadata", "true".to_owned()),
+        ],
     );
     let (heard, mut hearing) = mpsc::unbounded_channel();
     let _server = serve_tls(listener, deployer(heard), &identity).unwrap();
@@ -252,25 +275,17 @@ async fn a_machine_boots_it_and_its_disk_is_written() {
 
     let mut machine = machine(folder.path());
     let mut log = Vec::new();
-    let called = async {
-        loop {
-            match hearing.recv().await.unwrap() {
-                ("callback", body) => return body,
-                (_, body) => log.push(body),
-            }
-        }
-    };
-    let body = tokio::time::timeout(PATIENCE, called).await;
-    let body = body.unwrap_or_else(|_| panic!("the ramdisk did not call:\n{}", console()));
+    let called = tokio::time::timeout(PATIENCE, called(&mut hearing, &mut log)).await;
+    let body = called.unwrap_or_else(|_| panic!("the ramdisk did not call:\n{}", console()));
     let expected = json!({
-        "address": own_address(), "key": KEY, "iqn": IQN, "error": "", "chap": "true",
+        "address": own_address(1), "key": KEY, "iqn": IQN, "error": "", "chap": "true",
     });
     assert_eq!(body, expected, "{}", console());
 
     let image = noise(11, 4 << 20);
     let written = tokio::time::timeout(PATIENCE, write_disk(&image)).await;
     assert!(written.is_ok(), "not written in time:\n{}", console());
-    let mut done = tokio::net::TcpStream::connect((own_address(), 10000))
+    let mut done = tokio::net::TcpStream::connect((own_address(1), 10000))
         .await
         .unwrap();
     done.write_all(b"done").await.unwrap();
