@@ -101,8 +101,12 @@ impl Host {
 
     /// What can be called, for what the prelude makes of it.
     fn add_registry(&self, lua: &Lua, host: &Table) -> mlua::Result<()> {
-        let modules = lua.create_sequence_from(self.registry.modules())?;
-        host.raw_set("modules", modules)?;
+        let this = self.registry.clone();
+        let is_module = move |_: &Lua, name: LuaValue| {
+            let name = name.as_string().map(|name| name.to_string_lossy());
+            Ok(name.is_some_and(|name| this.has_module(&name)))
+        };
+        host.raw_set("is_module", lua.create_function(is_module)?)?;
         let this = self.registry.clone();
         let formats = move |_: &Lua, (module, name): (String, LuaValue)| {
             let name = name.to_string()?;
