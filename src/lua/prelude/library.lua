@@ -1,5 +1,5 @@
--- Functions of Lua's libraries that few flows use, as a replay sees them alike; patterns are matched
--- by Rust within a limit.
+-- Functions of Lua's libraries that few flows use, as a replay sees them alike; patterns are
+-- matched by Rust within a limit.
 local host, errors, tables, raw_rep = ...
 
 local raw_tostring = tostring
