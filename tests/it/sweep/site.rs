@@ -269,8 +269,8 @@ impl Ground {
         disk_holds(disk, Path::new(image), "raw").is_ok()
     }
 
-    /// No object but the deploy ISO and the boot ISO, whose count is that of the nodes which hold it;
-    /// no run that holds a node.
+    /// No object but the deploy ISO and the boot ISO, whose count is that of the nodes which hold
+    /// it; no run that holds a node.
     pub(super) async fn nothing_is_held(&self, why: &str) {
         let mut holders = 0;
         for node in self.config.nodes.keys() {
