@@ -106,11 +106,9 @@ impl Run {
     ) -> Result<Value> {
         let class = primitive.class();
         if class.starts_durably() {
-            self.owned(
-                self.journal
-                    .begin(&self.id, self.fence, entry.clone())
-                    .await,
-            )?;
+            // On the heap: it is over when the wait begins.
+            let begun = Box::pin(self.journal.begin(&self.id, self.fence, entry.clone()));
+            self.owned(begun.await)?;
         }
         let call = self.call_of(&request, &entry);
         let in_doubt = entry.attempt > 1 && class == Class::EffectProbe;

@@ -70,7 +70,7 @@ impl Vm {
 }
 
 /// The files of `prelude/`, by their names.
-const PARTS: [(&str, &str); 11] = [
+const PARTS: [(&str, &str); 12] = [
     ("init", include_str!("prelude/init.lua")),
     ("errors", include_str!("prelude/errors.lua")),
     ("tables", include_str!("prelude/tables.lua")),
@@ -79,6 +79,7 @@ const PARTS: [(&str, &str); 11] = [
     ("scopes", include_str!("prelude/scopes.lua")),
     ("control", include_str!("prelude/control.lua")),
     ("branches", include_str!("prelude/branches.lua")),
+    ("retry", include_str!("prelude/retry.lua")),
     ("loading", include_str!("prelude/loading.lua")),
     ("quirk", include_str!("prelude/quirk.lua")),
     ("test", include_str!("prelude/test.lua")),

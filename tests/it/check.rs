@@ -213,6 +213,23 @@ fn the_stock_flow_s_own_tests_pass() {
     );
 }
 
+/// A flow that has waited is not refused what it signs: client and store have one clock.
+#[test]
+fn a_url_is_good_after_the_clock_of_a_test_went_ahead() {
+    let (dir, config, _) = site(
+        "return flow { name = 'f', actions = { a = function()\n\
+         swift.temp_url('flowrun_images', { name = 'deploy.iso' })\n\
+         sleep('2m')\n\
+         swift.temp_url('flowrun_images', { name = 'deploy.iso', ttl = '30s' })\nend } }",
+    );
+    let test = "test('waits', function(t)\n  local run = t.run {}\n  \
+                t.equal(run.status, 'done', run.error)\nend)";
+    // Twice: the second site begins with the clock that the first one left.
+    let twice = format!("{test}\n{}", test.replace("waits", "waits again"));
+    std::fs::write(dir.path().join("flows/f_test.lua"), twice).unwrap();
+    told(&run(&["test", "--config", &config]), 0, &["2 passed"]);
+}
+
 /// Puts a floppy in, and takes it out in a clean-up or only where all goes well.
 fn floppy(clean_up: &str) -> String {
     format!(

@@ -1,5 +1,5 @@
--- What a flow is written with: steps, clean-ups, retries, branches.
-local host, errors, tables, scopes, surrounded = ...
+-- What a flow is written with: steps, clean-ups, errors.
+local host, errors, tables, scopes, E, held = ...
 
 local raw_tostring, raw_format, unpack = tostring, string.format, table.unpack
 local refuse, raised, guarded = errors.refuse, errors.raised, errors.guarded
@@ -27,40 +27,11 @@ local function seconds(what, value, default)
   return parsed
 end
 
--- `sleep` is a primitive, and comes with those.
 local api = {}
 
-local RETRY = { times = true, delay = true, factor = true, max = true, on = true }
-
-local function may_retry(err, on)
-  if err.kind == "cancelled" then return false end
-  if on == nil then return err.retryable == true end
-  for _, kind in ipairs(on) do
-    if kind == err.kind then return true end
-  end
-  return false
-end
-
-function api.retry(opts, fn)
-  local outer = current("retry")
-  local o = options("retry", opts, RETRY)
-  local times, factor = o.times or 3, o.factor or 2
-  local delay, max = seconds("retry", o.delay, 2), seconds("retry", o.max, 60)
-  for attempt = 1, times do
-    local scope = child(outer, "try " .. attempt)
-    local results = within(scope, fn, attempt)
-    if results[1] then return unpack(results, 2, results.n) end
-    local err = results[2]
-    if attempt == times or not may_retry(err, o.on) then error(err, 0) end
-    host.note("warn", scope.path, raw_format("attempt %d of %d failed: %s; again in %gs",
-      attempt, times, raw_tostring(err), delay))
-    api.sleep(delay)
-    delay = math.min(delay * factor, max)
-  end
-end
-
-local PARALLEL = { limit = true, on_error = true }
 local STEP = { timeout = true, retry = true }
+local RETRY = { times = true, delay = true, factor = true, max = true, on = true }
+local PARALLEL = { limit = true, on_error = true }
 
 function api.step(name, fn, opts)
   local outer = current("step")
@@ -73,9 +44,9 @@ function api.step(name, fn, opts)
   local at = host.step_begins(scope.path, host.frames()[1], seconds("step", o.timeout))
   scopes.bound(scope, at)
   scopes.open(scope)
-  local once = surrounded(name, outer, fn)
+  local once = held.quirks and held.quirks.surrounded(name, outer, fn) or fn
   local body = once
-  if o.retry then body = function() return api.retry(o.retry, once) end end
+  if o.retry then body = function() return E.retry(o.retry, once) end end
   local results = within(scope, body)
   scopes.close(scope)
   host.step_ends(scope.path, not results[1] and results[2] or nil)

@@ -16,14 +16,11 @@ local scopes = host.part("scopes")(host, errors)
 local refuse = errors.refuse
 local current, seal, tostring = scopes.current, tables.seal, text.tostring
 
-local quirks, tests -- the parts, where they are loaded
-
-local control = host.part("control")(host, errors, tables, scopes, function(name, outer, fn)
-  return quirks and quirks.surrounded(name, outer, fn) or fn
-end)
-local api = control.api
-
 local E = {} -- the environment of flows
+local held = {} -- the parts `quirk` and `test`, where there are some
+
+local control = host.part("control")(host, errors, tables, scopes, E, held)
+local api = control.api
 
 -- Primitives ----------------------------------------------------------------------------------
 
@@ -47,7 +44,7 @@ end
 local function primitive(name, formats)
   local function call(...) return call_primitive(name, formats, ...) end
   return function(...)
-    local wrapped = quirks and quirks.wrapped(name, current(name), call)
+    local wrapped = held.quirks and held.quirks.wrapped(name, current(name), call)
     return (wrapped or call)(...)
   end
 end
@@ -60,71 +57,43 @@ local function make_primitive(module, name)
   return module[name]
 end
 
-local function make_primitives(module)
-  for name in raw_pairs(host.primitives()[host.metatable(module).name]) do
-    make_primitive(module, name)
-  end
-end
-
 for name, formats in raw_pairs(host.primitives()[""]) do api[name] = primitive(name, formats) end
 
 -- Parts that are loaded when they are needed --------------------------------------------------
 
-local extras = {}
-
-function extras.quirks()
-  quirks = quirks or host.part("quirk")(host, {
-    refuse = refuse, options = control.options, sorted_pairs = tables.pairs, step = api.step,
-    info = function(node) return E.ilo.info(node) end,
-    enter = function(mark)
-      local scope = current("quirk")
-      local inside = { [mark] = true }
-      for other in raw_pairs(scope.inside) do inside[other] = true end
-      scope.inside = inside
-    end,
-  })
-  return quirks
-end
-
-function extras.tests()
-  tests = tests or host.part("test")(host, {
-    refuse = refuse, raised = errors.raised, sorted_pairs = tables.pairs, tostring = tostring,
-    primitive = function(module, name) return E[module][name] end,
-  })
-  return tests
-end
+local later -- name of a sealed table → the parts that hold its fields
 
 local function loading()
-  return host.part("loading")(host, errors, tables, control.options, E, extras)
+  return host.part("loading")(host, errors, tables, scopes, control, E, held, later)
 end
 
-local function library() return host.part("library")(host, errors, tables, raw_rep) end
+local function library()
+  return host.part("library")(host, errors, tables, E, raw_rep, raw_setmetatable)
+end
 
 local function branches() return host.part("branches")(host, tables, scopes, control) end
+local function retry() return host.part("retry")(host, scopes, control, E) end
 
--- Name of a sealed table → the parts that hold its fields.
-local later = {
-  [""] = { next = library, parallel = branches, each = branches, flow = loading,
-    quirk = loading, test = loading },
+later = {
+  [""] = { next = library, print = library, setmetatable = library, parallel = branches,
+    each = branches, retry = retry, flow = loading, quirk = loading, test = loading },
   string = { gsub = library, gmatch = library, rep = library },
   table = { sort = library },
 }
 
+-- All of a sealed table, for who wants to know what there is.
+local function make_all(t) loading().make_all(t) end
+
 local function make_field(t, key)
   local name = host.metatable(t).name
   local part = later[name][key]
+  if part == loading then return part()[key] end -- not kept: a file says it once
   if part then
     rawset(t, key, part()[key])
   elseif name == "" and host.is_module(key) then
-    rawset(t, key, seal(key, {}, make_primitive, make_primitives))
+    rawset(t, key, seal(key, {}, make_primitive, make_all))
   end
   return rawget(t, key)
-end
-
-local function make_fields(t)
-  local name = host.metatable(t).name
-  for key in raw_pairs(later[name]) do make_field(t, key) end
-  for module in raw_pairs(name == "" and host.primitives() or {}) do make_field(t, module) end
 end
 
 -- The environment -----------------------------------------------------------------------------
@@ -132,7 +101,7 @@ end
 -- Lua's own tables, less `without`.
 local function library_of(name, fields, without)
   for _, field in ipairs(without) do fields[field] = nil end
-  if later[name] then return seal(name, fields, make_field, make_fields) end
+  if later[name] then return seal(name, fields, make_field, make_all) end
   return seal(name, fields)
 end
 
@@ -152,20 +121,6 @@ for name, value in raw_pairs({
   string = strings, table = library_of("table", table, { "sort" }),
   math = library_of("math", math, { "random", "randomseed" }), utf8 = library_of("utf8", utf8, {}),
 }) do E[name] = value end
-
-function E.setmetatable(t, meta)
-  if type(meta) == "table" and (rawget(meta, "__gc") or rawget(meta, "__mode")) then
-    refuse("invalid", "__gc and __mode are not available",
-      "when they act depends on memory, not on the flow")
-  end
-  return raw_setmetatable(t, meta)
-end
-
-function E.print(...)
-  local parts = pack(...)
-  for i = 1, parts.n do parts[i] = tostring(parts[i]) end
-  E.log.info(table.concat(parts, "\t"))
-end
 
 for name, value in raw_pairs(api) do E[name] = value end
 
@@ -190,7 +145,7 @@ function E.require(name)
   return loaded[path]
 end
 
-seal("", E, make_field, make_fields)
+seal("", E, make_field, make_all)
 
 -- What Rust calls -----------------------------------------------------------------------------
 
@@ -198,7 +153,7 @@ local M = { environment = E, find_module = host.module, controls = control.contr
 
 function M.run(def, action, ctx, node, p)
   return scopes.run(control.seconds("flow", def.timeout), function()
-    if quirks then quirks.use(node) end
+    if held.quirks then held.quirks.use(node) end
     ctx, node = tables.freeze(ctx, "ctx"), tables.freeze(node, "node")
     if def.validate then
       api.step("validate", function() def.validate(ctx, node, p) end)
@@ -208,11 +163,5 @@ function M.run(def, action, ctx, node, p)
 end
 
 function M.abort(err) return scopes.abort(errors.mark(err)) end
-
--- The environment with all that is otherwise made when it is first named.
-function M.whole_environment()
-  for _, t in ipairs({ E, E.string, E.table }) do make_fields(t) end
-  return E
-end
 
 return raw_setmetatable(M, { __index = function(_, name) return loading()[name] end })

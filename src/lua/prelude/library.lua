@@ -1,6 +1,6 @@
 -- Functions of Lua's libraries that few flows use, as a replay sees them alike; patterns are
 -- matched by Rust within a limit.
-local host, errors, tables, raw_rep = ...
+local host, errors, tables, E, raw_rep, raw_setmetatable = ...
 
 local raw_tostring = tostring
 local unpack, refuse = table.unpack, errors.refuse
@@ -89,4 +89,19 @@ local function sort(list, less)
   end
 end
 
-return { gsub = gsub, gmatch = gmatch, rep = rep, next = sorted_next, sort = sort }
+local function setmetatable(t, meta)
+  if type(meta) == "table" and (rawget(meta, "__gc") or rawget(meta, "__mode")) then
+    refuse("invalid", "__gc and __mode are not available",
+      "when they act depends on memory, not on the flow")
+  end
+  return raw_setmetatable(t, meta)
+end
+
+local function print(...)
+  local parts = table.pack(...)
+  for i = 1, parts.n do parts[i] = E.tostring(parts[i]) end
+  E.log.info(table.concat(parts, "\t"))
+end
+
+return { print = print, setmetatable = setmetatable, next = sorted_next, sort = sort,
+  gsub = gsub, gmatch = gmatch, rep = rep }

@@ -1,11 +1,33 @@
 -- How files are loaded, and what only they call: a run that waits does not keep it.
-local host, errors, tables, options, E, extras = ...
+local host, errors, tables, scopes, control, E, held, later = ...
 
-local raw_next, raw_tostring, raw_format, raw_setmetatable = next, tostring, string.format,
-  setmetatable
-local refuse, guarded = errors.refuse, errors.guarded
+local raw_next, raw_pairs, raw_tostring, raw_format, raw_setmetatable = next, pairs, tostring,
+  string.format, setmetatable
+local refuse, guarded, options = errors.refuse, errors.guarded, control.options
 
 local M = {}
+
+local function quirks()
+  held.quirks = held.quirks or host.part("quirk")(host, {
+    refuse = refuse, options = options, sorted_pairs = tables.pairs, step = control.api.step,
+    info = function(node) return E.ilo.info(node) end,
+    enter = function(mark)
+      local scope = scopes.current("quirk")
+      local inside = { [mark] = true }
+      for other in raw_pairs(scope.inside) do inside[other] = true end
+      scope.inside = inside
+    end,
+  })
+  return held.quirks
+end
+
+local function tests()
+  held.tests = held.tests or host.part("test")(host, {
+    refuse = refuse, raised = errors.raised, sorted_pairs = tables.pairs, tostring = E.tostring,
+    primitive = function(module, name) return E[module][name] end,
+  })
+  return held.tests
+end
 
 local FLOW = { name = true, summary = true, api = true, timeout = true, params = true,
   validate = true, destroys = true, actions = true, default = true }
@@ -25,15 +47,15 @@ function M.flow(def)
   return raw_setmetatable(def, { __name = "flow" })
 end
 
-function M.quirk(def) return extras.quirks().declare(def) end
-function M.test(name, fn) return extras.tests().declare(name, fn) end
+function M.quirk(def) return quirks().declare(def) end
+function M.test(name, fn) return tests().declare(name, fn) end
 
 function M.load(path)
   local chunk, why = host.chunk(path, E)
   if not chunk then return false, errors.mark(host.syntax(why)) end
   local results
   if host.is_test(path) then
-    results = guarded(function() return M.flow(extras.tests().load(path, chunk)) end)
+    results = guarded(function() return M.flow(tests().load(path, chunk)) end)
   else
     results = guarded(chunk)
   end
@@ -74,18 +96,32 @@ end
 function M.load_quirk(path)
   local chunk, why = host.chunk(path, E)
   if not chunk then return false, errors.mark(host.syntax(why)) end
-  local results = guarded(extras.quirks().load, path, chunk)
+  local results = guarded(quirks().load, path, chunk)
   return results[1], results[2]
 end
 
-function M.quirks_need_info() return extras.quirks().need_info() end
-function M.judge_quirks(info) return extras.quirks().judge(info) end
-function M.tests() return extras.tests().list() end
+function M.quirks_need_info() return quirks().need_info() end
+function M.judge_quirks(info) return quirks().judge(info) end
+function M.tests() return tests().list() end
 
 function M.destroys(def, node, p, action)
   if not def.destroys then return true, {} end
   local results = guarded(def.destroys, tables.freeze(node, "node"), p, action)
   return results[1], results[2]
+end
+
+-- Makes all fields of a sealed table that are otherwise made when they are first named.
+function M.make_all(t)
+  local name, names = host.metatable(t).name, {}
+  for field in raw_pairs(later[name] or host.primitives()[name]) do names[field] = true end
+  for module in raw_pairs(name == "" and host.primitives() or {}) do names[module] = true end
+  names[""] = nil
+  for field in raw_pairs(names) do rawset(t, field, t[field]) end
+end
+
+function M.whole_environment()
+  for _, t in ipairs({ E, E.string, E.table }) do M.make_all(t) end
+  return E
 end
 
 return M

@@ -187,6 +187,43 @@ async fn only_the_expected_call_is_taken() {
     assert_leaks_nothing(&daemon, &lab, &[&floppy, &others]);
 }
 
+/// A ramdisk that calls once more while its disk is written, or another that got the same floppy:
+/// the first call counts.
+#[tokio::test]
+async fn a_second_call_while_the_deployment_goes_on_changes_nothing() {
+    let lab = LabUp::start(1, &[]);
+    let mut daemon = Daemon::over(&lab);
+    let run = daemon.start("deploying").await;
+    daemon
+        .until_entry(&run, "wait for ramdisk/ramdisk.wait")
+        .await;
+    let floppy = Floppy::of(&daemon, &lab, "lab-1").await;
+    let caller = Caller::new(&daemon, 8);
+    let first = floppy.body();
+    assert_eq!(caller.status(&floppy, &first).await, 200);
+    let writing = "write image to 10.10.1.150/sleep";
+    daemon.until_entry(&run, writing).await;
+    for (field, value, status) in [
+        ("address", first["address"].clone(), 200),
+        ("address", json!("10.10.1.151"), 409),
+        ("iqn", json!(format!("iqn-{}", floppy.uuid)), 409),
+        ("error", json!("no disk was found"), 409),
+        ("key", json!("0123456789ABCDEF0123456789ABCDEF"), 400),
+    ] {
+        let mut body = first.clone();
+        body[field] = value;
+        assert_eq!(caller.status(&floppy, &body).await, status, "{body}");
+    }
+    // Nor for a server that starts anew, whose run reads the call once more.
+    daemon.kill();
+    daemon.start_again();
+    daemon.until_entry(&run, writing).await;
+    let detail = daemon.get(&format!("/v1/runs/{run}")).await;
+    assert_eq!(detail["run"]["resumes"], 1);
+    assert_eq!(detail["run"]["status"], "running");
+    assert_eq!(caller.status(&floppy, &first).await, 200);
+}
+
 /// Each with what is said of it.
 fn wrong_bodies(floppy: &Floppy, others: &Floppy) -> Vec<(&'static str, String, &'static str)> {
     let good = floppy.body();

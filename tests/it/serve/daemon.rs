@@ -12,20 +12,37 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Flows beside the stock one. `expecting` hands its key and token over as a floppy in the object
-/// store, and waits; `waiting` waits; `broken` does what a program does on a bad day.
-const FLOWS: [(&str, &str); 3] = [
+/// Flows beside the stock one, and a module. `expecting` hands its key and token over as a floppy
+/// in the object store, and waits; `deploying` has work to do after that; `waiting` waits; `broken`
+/// does what a program does on a bad day.
+const FLOWS: [(&str, &str); 5] = [
     (
-        "expecting",
-        r#"-- Waits for a ramdisk that a test plays.
-return flow { name = "expecting", actions = { expect = function(_, node)
+        "called",
+        r#"-- Waits for a ramdisk that a test plays; answers its address.
+return function(node)
   local expected = ramdisk.expect(node)
   local floppy = image.make_vfat { parameters = expected.parameters, token = expected.token }
   swift.upload("floppies", { name = node.name, file = floppy.path })
-  local target = step("wait for ramdisk", function()
-    return ramdisk.wait(expected, { timeout = "20m" })
+  return step("wait for ramdisk", function()
+    return ramdisk.wait(expected, { timeout = "20m" }).address
   end)
-  return { address = target.address }
+end
+"#,
+    ),
+    (
+        "expecting",
+        r#"local called = require "called"
+return flow { name = "expecting", actions = { expect = function(_, node)
+  return { address = called(node) }
+end } }
+"#,
+    ),
+    (
+        "deploying",
+        r#"local called = require "called"
+return flow { name = "deploying", actions = { deploy = function(_, node)
+  local address = called(node)
+  step("write image to " .. address, function() sleep("20m") end)
 end } }
 "#,
     ),
