@@ -7,9 +7,6 @@ use crate::http::server::{Door, ServerHandle};
 use std::time::Duration;
 use tokio::signal::unix::Signal;
 
-/// How often the files are looked at. They are small, and whoever renews them need not tell us.
-const LOOK: Duration = Duration::from_secs(30);
-
 /// The files of `[api]` that a listener shows.
 #[derive(Debug)]
 pub struct Renewal<'a> {
@@ -32,13 +29,14 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// Shows what is in the files whenever that changed; looks at once at each of these signals.
+    /// Shows what is in the files whenever that changed: looks so `often`, and at once at each of
+    /// these signals.
     /// Files that cannot be used, half-written ones too, are told and leave the ones before in use.
-    pub async fn follow(mut self, signal: &mut Signal) {
+    pub async fn follow(mut self, often: Duration, signal: &mut Signal) {
         loop {
             let asked = tokio::select! {
                 _ = signal.recv() => true,
-                () = tokio::time::sleep(LOOK) => false,
+                () = tokio::time::sleep(often) => false,
             };
             if asked {
                 self.told = None;

@@ -7,7 +7,6 @@ use crate::api::renewal::Renewal;
 use crate::api::{self, Api, listener};
 use crate::catalogue::{Catalogue, Times};
 use crate::cli::output::out;
-use crate::clock;
 use crate::config::Days;
 use crate::engine::is_alive;
 use crate::error::{Error, Kind, Result};
@@ -20,9 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 const STOP: Duration = Duration::from_secs(30);
 /// How long answers under way may take after that.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often runs are looked for that are to be forgotten, and how many are at a time.
+/// How often runs are looked for that are to be forgotten.
 const FORGET: Duration = Duration::from_secs(3600);
-const AT_ONCE: u32 = 50;
+/// How often certificate and key are looked at. They are small, and whoever renews them need not
+/// tell us.
+const RENEWED: Duration = Duration::from_secs(30);
 
 pub(super) async fn serve(cli: &Cli, args: &Serve) -> Result<Exit> {
     if let Some(ServeCommand::Token) = args.command {
@@ -50,7 +51,7 @@ pub(super) async fn serve(cli: &Cli, args: &Serve) -> Result<Exit> {
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        () = Renewal::new(&ground.config.api, &server).follow(&mut hangup) => {}
+        () = Renewal::new(&ground.config.api, &server).follow(RENEWED, &mut hangup) => {}
         () = forget(ground.engine.journal(), ground.config.site.keep_runs_days) => {}
     }
     eprintln!("stopping; open runs go on when `flowrun serve` is started again");
@@ -82,24 +83,14 @@ async fn resume_all(ground: &Ground, api: &Api) -> Result<usize> {
     Ok(resumed)
 }
 
-/// Forgets runs that ended longer ago than they are to be kept.
+/// Forgets runs of long ago, if they are not to be kept for ever.
 async fn forget(journal: &Journal, Days(days): Days) {
-    if days == 0 {
-        return std::future::pending().await;
-    }
-    let kept_ms = u64::from(days) * 86_400_000;
-    loop {
-        let before_ms = clock::unix_ms().saturating_sub(kept_ms);
-        match journal.forget_runs(before_ms, AT_ONCE).await {
-            // Others have their turn at the journal in between.
-            Ok(count) if count > 0 => {
-                tracing::info!(count, days, "runs of long ago are forgotten");
-                continue;
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "runs of long ago are not forgotten"),
+    match days {
+        0 => std::future::pending().await,
+        days => {
+            let kept = Duration::from_secs(u64::from(days) * 86_400);
+            journal.keep_forgetting(kept, FORGET).await;
         }
-        tokio::time::sleep(FORGET).await;
     }
 }
 

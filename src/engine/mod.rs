@@ -361,6 +361,19 @@ impl Engine {
             () = run.stop.cancelled() => None,
             outcome = work => Some(outcome),
         };
+        // On the heap: what it needs shall not be held while the script waits.
+        Box::pin(self.conclude(run, outcome, resumed, began, heart)).await
+    }
+
+    /// Closes what is open and records how the run ended.
+    async fn conclude(
+        &self,
+        run: Arc<Run>,
+        outcome: Option<Outcome>,
+        resumed: bool,
+        began: std::time::Instant,
+        heart: tokio_util::task::AbortOnDropHandle<()>,
+    ) -> RunEnd {
         if resumed && outcome.is_some() {
             close_left(&run).await;
         }
@@ -402,7 +415,7 @@ impl Engine {
         tokio::runtime::Handle::current().spawn(async move {
             loop {
                 let sent = clock::instant();
-                match journal.heartbeat(&run.id, run.fence).await {
+                match Box::pin(journal.heartbeat(&run.id, run.fence)).await {
                     Ok(cancel) => {
                         *run.alive.lock().unwrap_or_else(PoisonError::into_inner) = sent;
                         if cancel {

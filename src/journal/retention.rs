@@ -2,8 +2,10 @@
 
 use super::run::ms;
 use super::store::Journal;
+use crate::clock;
 use crate::error::Result;
 use rusqlite::{Connection, params};
+use std::time::Duration;
 
 /// What is kept by run.
 const OF_RUN: [&str; 6] = [
@@ -15,7 +17,28 @@ const OF_RUN: [&str; 6] = [
     "boot_iso_lock",
 ];
 
+/// How many are forgotten at a time; others have their turn at the journal in between.
+const AT_ONCE: u32 = 50;
+
 impl Journal {
+    /// Forgets runs that ended longer ago than they are `kept`; looks for them so `often`, for
+    /// ever.
+    pub async fn keep_forgetting(&self, kept: Duration, often: Duration) {
+        let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+        loop {
+            let before_ms = clock::unix_ms().saturating_sub(kept_ms);
+            match self.forget_runs(before_ms, AT_ONCE).await {
+                Ok(count) if count > 0 => {
+                    tracing::info!(count, ?kept, "runs of long ago are forgotten");
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "runs of long ago are not forgotten"),
+            }
+            tokio::time::sleep(often).await;
+        }
+    }
+
     /// Forgets at most `limit` runs that ended before `before_ms`, with all they told, and the
     /// flows that nothing else refers to; answers how many. What they learned about their nodes
     /// stays, and so does the last run of each node.
@@ -111,6 +134,41 @@ mod tests {
         count.await.unwrap()
     }
 
+    /// As if the runs had ended at the beginning of time, in the order of their names.
+    async fn age(journal: &Journal) {
+        // Rows of the same millisecond have no order.
+        let age = "UPDATE run SET created_ms = id, ended_ms = CASE WHEN ended_ms THEN id END";
+        let aged = journal.exec(move |db| db.execute(age, []));
+        aged.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn runs_are_forgotten_as_they_age_while_a_daemon_runs() {
+        let journal = Journal::in_memory().unwrap();
+        let day = Duration::from_secs(86_400);
+        let forgetting = journal.keep_forgetting(day, Duration::from_millis(1));
+        let growing_old = async {
+            // Twice: what is looked at once only is seen the first time.
+            for turn in [0, 100] {
+                let runs = (turn + 1)..=(turn + AT_ONCE + 10);
+                for id in runs {
+                    run(&journal, &id.to_string(), "a", "f", true).await;
+                }
+                age(&journal).await;
+                while count(&journal, "run").await > 1 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = forgetting => unreachable!("it goes on"),
+            () = growing_old => {}
+            () = tokio::time::sleep(Duration::from_secs(120)) => panic!("they were kept"),
+        }
+        let left = journal.list_runs(every()).await.unwrap();
+        assert_eq!(left[0].id, "160", "the last of its node");
+    }
+
     #[tokio::test]
     async fn what_ended_long_ago_is_forgotten_and_nothing_else() {
         let journal = Journal::in_memory().unwrap();
@@ -130,10 +188,7 @@ mod tests {
             ("5", "c", "new", false),
         ] {
             run(&journal, id, node, flow, ended).await;
-            // Rows of the same millisecond have no order.
-            let age = "UPDATE run SET created_ms = id, ended_ms = CASE WHEN ended_ms THEN id END";
-            let aged = journal.exec(move |db| db.execute(age, []));
-            aged.await.unwrap();
+            age(&journal).await;
         }
         assert_eq!(
             journal.forget_runs(1, 10).await.unwrap(),

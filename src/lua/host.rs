@@ -40,7 +40,22 @@ impl Host {
         self.add_modules(lua, &host)?;
         self.add_scopes(lua, &host)?;
         self.add_call(lua, &host)?;
-        self.add_join(lua, &host)?;
+        // What few flows need is added when it is first asked for.
+        let this = self.clone();
+        let rest = move |lua: &Lua, (host, name): (Table, String)| {
+            match name.as_str() {
+                "near" | "duration" | "is_kind" | "today" | "syntax" | "is_test" => {
+                    add_words(lua, &host)?;
+                }
+                "matches" | "gsub_template" => add_matches(lua, &host)?,
+                "token" | "join" => this.add_join(lua, &host)?,
+                _ => {}
+            }
+            host.raw_get::<LuaValue>(name)
+        };
+        let meta = lua.create_table_with_capacity(0, 1)?;
+        meta.raw_set("__index", lua.create_function(rest)?)?;
+        host.set_metatable(Some(meta))?;
         Ok(host)
     }
 
@@ -101,8 +116,12 @@ impl Host {
 
     /// What can be called, for what the prelude makes of it.
     fn add_registry(&self, lua: &Lua, host: &Table) -> mlua::Result<()> {
-        let modules = lua.create_sequence_from(self.registry.modules())?;
-        host.raw_set("modules", modules)?;
+        let this = self.registry.clone();
+        let is_module = move |_: &Lua, name: LuaValue| {
+            let name = name.as_string().map(|name| name.to_string_lossy());
+            Ok(name.is_some_and(|name| this.has_module(&name)))
+        };
+        host.raw_set("is_module", lua.create_function(is_module)?)?;
         let this = self.registry.clone();
         let formats = move |_: &Lua, (module, name): (String, LuaValue)| {
             let name = name.to_string()?;
@@ -326,6 +345,11 @@ fn add_basics(lua: &Lua, host: &Table) -> mlua::Result<()> {
         "metatable",
         lua.create_function(|lua, value| metatable(lua, &value))?,
     )?;
+    let part = |lua: &Lua, name: String| super::vm::part(lua, &name);
+    host.raw_set("part", lua.create_function(part)?)
+}
+
+fn add_words(lua: &Lua, host: &Table) -> mlua::Result<()> {
     let near = |_: &Lua, (word, known, module): (String, Table, Option<String>)| {
         let names: Vec<String> = known
             .pairs::<LuaValue, LuaValue>()
@@ -362,9 +386,7 @@ fn add_basics(lua: &Lua, host: &Table) -> mlua::Result<()> {
     let syntax = |lua: &Lua, why: String| failure::to_table(lua, &failure::syntax(&why));
     host.raw_set("syntax", lua.create_function(syntax)?)?;
     let is_test = |_: &Lua, path: String| Ok(crate::engine::is_test(&path));
-    host.raw_set("is_test", lua.create_function(is_test)?)?;
-    let part = |lua: &Lua, name: String| super::vm::part(lua, &name);
-    host.raw_set("part", lua.create_function(part)?)
+    host.raw_set("is_test", lua.create_function(is_test)?)
 }
 
 /// The Lua frames of the caller, innermost first, as `path:line`. The prelude's own are left out.
@@ -422,7 +444,10 @@ fn add_text(lua: &Lua, host: &Table) -> mlua::Result<()> {
         };
         Ok(captures(lua, &s, &found, true)?.into_iter().collect())
     };
-    host.raw_set("match", lua.create_function(matched)?)?;
+    host.raw_set("match", lua.create_function(matched)?)
+}
+
+fn add_matches(lua: &Lua, host: &Table) -> mlua::Result<()> {
     type All = (mlua::LuaString, mlua::LuaString, bool, Option<usize>);
     let matches = |lua: &Lua, (s, p, anchors, max): All| {
         let (s, p) = (s.as_bytes(), p.as_bytes());

@@ -51,7 +51,7 @@ impl Vm {
 
     /// A function of the prelude.
     pub(super) fn function(&self, name: &str) -> Result<Function> {
-        self.prelude.raw_get(name).map_err(|e| internal(&e))
+        self.prelude.get(name).map_err(|e| internal(&e))
     }
 
     /// Calls a function of the prelude in a coroutine, so that it may wait.
@@ -70,13 +70,16 @@ impl Vm {
 }
 
 /// The files of `prelude/`, by their names.
-const PARTS: [(&str, &str); 8] = [
+const PARTS: [(&str, &str); 11] = [
     ("init", include_str!("prelude/init.lua")),
     ("errors", include_str!("prelude/errors.lua")),
     ("tables", include_str!("prelude/tables.lua")),
     ("text", include_str!("prelude/text.lua")),
+    ("library", include_str!("prelude/library.lua")),
     ("scopes", include_str!("prelude/scopes.lua")),
     ("control", include_str!("prelude/control.lua")),
+    ("branches", include_str!("prelude/branches.lua")),
+    ("loading", include_str!("prelude/loading.lua")),
     ("quirk", include_str!("prelude/quirk.lua")),
     ("test", include_str!("prelude/test.lua")),
 ];

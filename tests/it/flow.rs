@@ -16,7 +16,7 @@ mod failures;
 mod ilo_sessions;
 mod ilo_settings;
 mod image_lease;
-mod inventory;
+pub(crate) mod inventory;
 mod mistakes;
 mod partition_image;
 mod recovery;

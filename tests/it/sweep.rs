@@ -1,6 +1,7 @@
 //! Sweeps over the actions of the stock flow: killed before and after each call and taken up again;
 //! cancelled before and after each call. `FLOWRUN_TEST_SWEEP=all` takes every call, or those of the
-//! action that it names; without it as many are taken as there are servers.
+//! action that it names; without it as many are taken as there are servers. Servers of half of the
+//! tests boot from their disk, those of the others by netboot, from a boot ISO that they share.
 //!
 //! A batch runs on as many servers as the lab has, each to a call of its own, which never returns.
 //! For the crash sweep that is in a process of its own, which then gets SIGKILL.
@@ -17,14 +18,11 @@ mod site;
 use flowrun::engine::{Hang, Interrupted, Point, RunEnd, Side};
 use flowrun::journal::{EntryState, RunStatus};
 use serde::{Deserialize, Serialize};
-use site::{Ground, Wanted};
+use site::{Boots, Ground, Wanted};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-
-/// Servers of a batch.
-const NODES: usize = 16;
 
 /// Where the process of a crash sweep finds what it is to do.
 const PLAN: &str = "FLOWRUN_TEST_SWEEP_PLAN";
@@ -64,7 +62,7 @@ async fn points(ground: &Ground, action: &str) -> Vec<Point> {
     // Odd, so that both sides come.
     let stride = match wanted() {
         Some(_) => 1,
-        None => all.len().div_ceil(NODES) | 1,
+        None => all.len().div_ceil(ground.nodes()) | 1,
     };
     let taken: Vec<_> = all.iter().step_by(stride).cloned().collect();
     eprintln!("{action}: {} of {} points", taken.len(), all.len());
@@ -85,8 +83,8 @@ fn actions(ground: &Ground) -> Vec<String> {
 }
 
 /// Each point with a server of its own.
-fn batches(points: &[Point]) -> impl Iterator<Item = BTreeMap<String, Point>> {
-    points.chunks(NODES).map(|chunk| {
+fn batches(ground: &Ground, points: &[Point]) -> impl Iterator<Item = BTreeMap<String, Point>> {
+    points.chunks(ground.nodes()).map(|chunk| {
         let named = (1..)
             .zip(chunk)
             .map(|(n, point)| (format!("lab-{n}"), point.clone()));
@@ -100,11 +98,19 @@ fn names(points: &BTreeMap<String, Point>) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_killed_at_any_call_of_any_action_ends_right() {
-    let ground = Ground::new(NODES).await;
-    for action in actions(&ground) {
-        for points in batches(&points(&ground, &action).await) {
+    sweep_of_kills(&Ground::new(16, Boots::FromDisk).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_a_server_that_netboots_ends_right_wherever_it_is_killed() {
+    sweep_of_kills(&Ground::new(8, Boots::FromIso).await).await;
+}
+
+async fn sweep_of_kills(ground: &Ground) {
+    for action in actions(ground) {
+        for points in batches(ground, &points(ground, &action).await) {
             ground.set_up(&names(&points), &action).await;
-            die_at(&ground, &action, &points).await;
+            die_at(ground, &action, &points).await;
             let open = ground.journal().open_runs().await.unwrap();
             assert!(!open.is_empty(), "none of {points:?} was caught alive");
             for end in ground.resume_all(open).await {
@@ -114,7 +120,7 @@ async fn a_run_killed_at_any_call_of_any_action_ends_right() {
             }
             for node in points.keys() {
                 let why = format!("{action} on {node} killed at {:?}", points[node]);
-                ground.is_right(node, Wanted::after(&action), &why);
+                ground.is_right(node, Wanted::after(&action), &why).await;
             }
             ground.nothing_is_held(&format!("{action} killed")).await;
         }
@@ -171,11 +177,19 @@ async fn the_process_that_dies() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_cancelled_at_any_call_of_any_action_leaves_nothing() {
-    let ground = Ground::new(NODES).await;
-    for action in actions(&ground) {
-        for points in batches(&points(&ground, &action).await) {
+    sweep_of_cancels(&Ground::new(16, Boots::FromDisk).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_a_server_that_netboots_leaves_nothing_wherever_it_is_cancelled() {
+    sweep_of_cancels(&Ground::new(8, Boots::FromIso).await).await;
+}
+
+async fn sweep_of_cancels(ground: &Ground) {
+    for action in actions(ground) {
+        for points in batches(ground, &points(ground, &action).await) {
             ground.set_up(&names(&points), &action).await;
-            for end in cancel_at(&ground, &action, &points).await {
+            for end in cancel_at(ground, &action, &points).await {
                 let why = format!(
                     "{action} on {} cancelled at {:?}",
                     end.node, points[&end.node]
@@ -183,7 +197,8 @@ async fn a_run_cancelled_at_any_call_of_any_action_leaves_nothing() {
                 assert_eq!(end.status, RunStatus::Cancelled, "{why}: {:?}", end.error);
                 let entries = ground.journal().entries(&end.id).await.unwrap();
                 let switched = entries.iter().any(|entry| entry.name == "ilo.set_power");
-                ground.is_right(&end.node, Wanted::cancelled(&action, switched), &why);
+                let wanted = Wanted::cancelled(&action, switched);
+                ground.is_right(&end.node, wanted, &why).await;
             }
             ground.nothing_is_held(&format!("{action} cancelled")).await;
         }

@@ -46,7 +46,10 @@ impl Names {
         };
         let vm = Vm::new(&host)?;
         let built = || {
-            let environment: Table = vm.prelude.raw_get("environment")?;
+            let environment: Table = vm
+                .prelude
+                .get::<mlua::Function>("whole_environment")?
+                .call(())?;
             let mut globals: BTreeMap<String, Option<BTreeSet<String>>> = BTreeMap::new();
             environment.for_each(|name: String, value: LuaValue| {
                 let fields = value.as_table().map(keys).transpose()?;

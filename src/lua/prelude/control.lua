@@ -59,6 +59,7 @@ function api.retry(opts, fn)
   end
 end
 
+local PARALLEL = { limit = true, on_error = true }
 local STEP = { timeout = true, retry = true }
 
 function api.step(name, fn, opts)
@@ -99,49 +100,6 @@ function api.fail(kind, message, hint)
     refuse("invalid", raw_format("fail: there is no error kind %q", raw_tostring(kind)))
   end
   error(raised(kind, raw_tostring(message), hint), 0)
-end
-
-local PARALLEL = { limit = true, on_error = true }
-
--- Runs named functions side by side; the first failure cancels the others and waits for them.
-local function side_by_side(what, names, fns, opts)
-  local outer = current(what)
-  local o = options(what, opts, PARALLEL)
-  local group = child(outer, what)
-  local collect = o.on_error == "collect"
-  local bodies, tokens = {}, {}
-  for i, name in ipairs(names) do
-    local scope = child(group, name)
-    tokens[i] = host.token(outer.branch)
-    scope.branch = tokens[i]
-    bodies[i] = function()
-      local results = within(scope, fns[i])
-      if results[1] then return true, results[2] end
-      return false, results[2], results[2].kind
-    end
-  end
-  local values, errors, first = host.join(bodies, tokens, o.limit or #bodies, collect, group.path)
-  if first and not collect then error(errors[first], 0) end
-  return values, errors
-end
-
-function api.parallel(branches, opts)
-  local names = tables.sorted_keys(branches)
-  local fns = {}
-  for i, name in ipairs(names) do fns[i] = branches[name] end
-  local values, errors = side_by_side("parallel", names, fns, opts)
-  local named, failed = {}, {}
-  for i, name in ipairs(names) do named[name], failed[name] = values[i], errors[i] end
-  return named, failed
-end
-
-function api.each(list, fn, opts)
-  local names, fns = {}, {}
-  for i, item in ipairs(list) do
-    names[i] = raw_tostring(i)
-    fns[i] = function() return fn(item, i) end
-  end
-  return side_by_side("each", names, fns, opts)
 end
 
 -- Which argument of a control function holds its options, and what they are.

@@ -269,7 +269,7 @@ local function add(chains, name, quirk, fn)
 end
 
 -- Puts the quirks that apply into force, and answers them for the log.
-function M.apply(info, node)
+local function apply(info, node)
   local list = M.judge(info)
   for i, verdict in ipairs(list) do
     local quirk = declared[i]
@@ -280,6 +280,24 @@ function M.apply(info, node)
     end
   end
   return list
+end
+
+-- The iLO is asked once, and a replay sees the same answer: the same quirks apply again.
+function M.use(node)
+  local info = {}
+  if M.need_info() then
+    info = tools.step("quirks", function() return tools.info(node) end)
+  end
+  for _, verdict in ipairs(apply(info, node)) do
+    if verdict.applies then
+      host.note("info", "quirks", format("quirk %s applies (%s): %s", verdict.id, verdict.at,
+        table.concat(verdict.reasons, "; ")))
+    end
+    if verdict.applies and verdict.expired then
+      host.note("warn", "quirks", format("quirk %s expired on %s (%s) and still applies",
+        verdict.id, verdict.expires, verdict.at))
+    end
+  end
 end
 
 -- `fn` inside the functions of a chain. What a chain changes is the original again inside it:

@@ -2,31 +2,37 @@
 local host, errors = ...
 
 local raw_next, raw_pairs, raw_tostring, raw_setmetatable = next, pairs, tostring, setmetatable
-local raw_format, refuse = string.format, errors.refuse
+local raw_format, raw_sort, refuse = string.format, table.sort, errors.refuse
 
--- Reading an unknown field of a sealed table is a mistake worth naming, not nil. What is made when
--- it is first named comes from `make`; `names` answers a table with the names of all.
-local function seal(name, fields, make, names)
-  local meta = {}
-  function meta.__index(_, key)
-    local made = make and make(key)
-    if made then
-      rawset(fields, key, made)
-      return made
-    end
-    local full = name == "" and raw_tostring(key) or name .. "." .. raw_tostring(key)
-    local near = host.near(raw_tostring(key), names and names() or fields, name)
-    refuse("invalid", "there is no " .. full, near and ("did you mean " .. near .. "?"))
+local function full_name(meta, key)
+  return meta.name == "" and raw_tostring(key) or meta.name .. "." .. raw_tostring(key)
+end
+
+-- Reading an unknown field of a sealed table is a mistake worth naming, not nil.
+local function missing(t, key)
+  local meta = host.metatable(t)
+  local made = meta.make and meta.make(t, key)
+  if made ~= nil then return made end
+  if meta.fill then meta.fill(t) end
+  local near = host.near(raw_tostring(key), t, meta.name)
+  refuse("invalid", "there is no " .. full_name(meta, key),
+    near and ("did you mean " .. near .. "?"))
+end
+
+local function changed(t, key)
+  local meta = host.metatable(t)
+  local full = full_name(meta, key)
+  if meta.name == "" then
+    refuse("invalid", "assignment to the global " .. full, "write `local " .. full .. "`")
   end
-  function meta.__newindex(_, key)
-    local full = name == "" and raw_tostring(key) or name .. "." .. raw_tostring(key)
-    if name == "" then
-      refuse("invalid", "assignment to the global " .. full, "write `local " .. full .. "`")
-    end
-    refuse("invalid", full .. " cannot be changed")
-  end
-  meta.__metatable = false
-  return raw_setmetatable(fields, meta)
+  refuse("invalid", full .. " cannot be changed")
+end
+
+-- Most flows name few of the fields: `make` makes one when it is first named, and `fill` all, for
+-- who wants to know what there is.
+local function seal(name, fields, make, fill)
+  return raw_setmetatable(fields, { name = name, make = make, fill = fill, __index = missing,
+    __newindex = changed, __metatable = false })
 end
 
 -- A copy that cannot be changed; Rust reads it through `__raw`.
@@ -69,7 +75,7 @@ local function sorted_keys(t)
     n = n + 1
     keys[n] = key
   end
-  table.sort(keys, before)
+  raw_sort(keys, before)
   return keys
 end
 
@@ -89,41 +95,5 @@ local function sorted_pairs(t)
   end, t, nil
 end
 
-local function sorted_next(t, key)
-  if type(t) ~= "table" then
-    refuse("invalid", "next wants a table, not " .. type(t))
-  end
-  local raw = raw_of(t)
-  local keys = sorted_keys(raw)
-  for i = 1, #keys do
-    if key == nil then return keys[i], raw[keys[i]] end
-    if keys[i] == key then key = nil end
-  end
-end
-
--- A stable merge sort. Lua's own takes its comparator through C, where nothing may wait and an
--- endless comparator could not be stopped; and what it does with a wrong one is not defined.
-local function sort(list, less)
-  less = less or function(a, b) return a < b end
-  local from, to, n, width = list, {}, #list, 1
-  while width < n do
-    for low = 1, n, 2 * width do
-      local middle, high = math.min(low + width, n + 1), math.min(low + 2 * width, n + 1)
-      local i, j = low, middle
-      for k = low, high - 1 do
-        if i < middle and (j >= high or not less(from[j], from[i])) then
-          to[k], i = from[i], i + 1
-        else
-          to[k], j = from[j], j + 1
-        end
-      end
-    end
-    from, to, width = to, from == list and {} or from, 2 * width
-  end
-  if from ~= list then
-    for i = 1, n do list[i] = from[i] end
-  end
-end
-
 return { seal = seal, freeze = freeze, sorted_keys = sorted_keys, pairs = sorted_pairs,
-  next = sorted_next, sort = sort }
+  raw_of = raw_of }

@@ -5,7 +5,7 @@ use crate::engine::{Primitive, Primitives, Run};
 use crate::error::{Error, Kind, Result};
 use crate::suggest::near;
 use futures_util::future::BoxFuture;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,10 +62,10 @@ impl Registry {
         })
     }
 
-    /// The modules, sorted by name, without that of the control functions.
-    pub(in crate::lua) fn modules(&self) -> BTreeSet<&'static str> {
-        let modules = self.iter().map(|spec| spec.module);
-        modules.filter(|module| !module.is_empty()).collect()
+    /// Whether primitives are in a module of this name.
+    pub(in crate::lua) fn has_module(&self, name: &str) -> bool {
+        self.iter()
+            .any(|spec| spec.module == name && !name.is_empty())
     }
 
     /// All of them, sorted by name.

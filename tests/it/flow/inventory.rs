@@ -2,7 +2,7 @@
 
 use super::{LabUp, code, flowrun, text};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// What a node has besides its iLO, as lines of TOML.
@@ -72,53 +72,67 @@ impl LabUp {
 
     /// A primitive by hand, and what it returns.
     pub(crate) fn call(&self, primitive: &str, arguments: &Value) -> Value {
-        let arguments = arguments.to_string();
-        let args = ["call", primitive, &arguments, "--lab-dir", self.dir()];
-        let output: Output = flowrun(&args).output().unwrap();
-        assert_eq!(code(&output), 0, "{}", text(&output));
-        serde_json::from_slice(&output.stdout).unwrap()
+        call(&["--lab-dir", self.dir()], primitive, arguments)
     }
 
     /// The boot ISOs of the site with their metadata.
     pub(crate) fn boot_isos(&self) -> Vec<(String, Value)> {
-        let container = "ironic_ilo_container";
-        let wanted = serde_json::json!({ "container": container, "prefix": "boot-" });
-        let names = self.call("swift.list", &wanted);
-        let names = names.as_array().unwrap().iter();
-        names
-            .map(|name| name.as_str().unwrap().to_owned())
-            .map(|name| {
-                let object = serde_json::json!({ "container": container, "name": name });
-                let about = self.call("swift.head", &object);
-                (name, about["metadata"].clone())
-            })
-            .collect()
+        boot_isos(&["--lab-dir", self.dir()])
     }
 
     /// A partition image, a kernel and a ramdisk, as lines of `instance_info`.
     pub(crate) fn partition_image(&self) -> String {
-        let image = self.path("root.raw");
-        let made = Command::new("mke2fs")
-            .args(["-q", "-F", "-t", "ext4", "-U", super::ROOT_UUID])
-            .arg(&image)
-            .arg("8M")
-            .output()
-            .expect("mke2fs is needed; tests/run.sh installs it");
-        assert!(made.status.success(), "{}", text(&made));
-        // What `extlinux --install` writes before the file system.
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .open(&image)
-            .unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, &[0xEB, 0xFE], 0).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, &[0x55, 0xAA], 510).unwrap();
-        for (name, bytes) in [("vmlinuz", 70_000), ("initrd", 90_000)] {
-            std::fs::write(self.path(name), vec![7_u8; bytes]).unwrap();
-        }
-        format!(
-            "image_source = {image:?}\nroot_gb = 1\nkernel = {:?}\nramdisk = {:?}",
-            self.path("vmlinuz"),
-            self.path("initrd")
-        )
+        partition_image(&self.path(""))
     }
+}
+
+fn call(site: &[&str], primitive: &str, arguments: &Value) -> Value {
+    let arguments = arguments.to_string();
+    let args = [&["call", primitive, &arguments], site].concat();
+    let output: Output = flowrun(&args).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", text(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The boot ISOs of a site, which these arguments name, with their metadata.
+pub(crate) fn boot_isos(site: &[&str]) -> Vec<(String, Value)> {
+    let container = "ironic_ilo_container";
+    let wanted = serde_json::json!({ "container": container, "prefix": "boot-" });
+    let names = call(site, "swift.list", &wanted);
+    let names = names.as_array().unwrap().iter();
+    names
+        .map(|name| name.as_str().unwrap().to_owned())
+        .map(|name| {
+            let object = serde_json::json!({ "container": container, "name": name });
+            let about = call(site, "swift.head", &object);
+            (name, about["metadata"].clone())
+        })
+        .collect()
+}
+
+/// A partition image, a kernel and a ramdisk in this folder, as lines of `instance_info`.
+pub(crate) fn partition_image(folder: &Path) -> String {
+    let image = folder.join("root.raw");
+    let made = Command::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-U", super::ROOT_UUID])
+        .arg(&image)
+        .arg("8M")
+        .output()
+        .expect("mke2fs is needed; tests/run.sh installs it");
+    assert!(made.status.success(), "{}", text(&made));
+    // What `extlinux --install` writes before the file system.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&image)
+        .unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xEB, 0xFE], 0).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0x55, 0xAA], 510).unwrap();
+    for (name, bytes) in [("vmlinuz", 70_000), ("initrd", 90_000)] {
+        std::fs::write(folder.join(name), vec![7_u8; bytes]).unwrap();
+    }
+    format!(
+        "image_source = {image:?}\nroot_gb = 1\nkernel = {:?}\nramdisk = {:?}\n",
+        folder.join("vmlinuz"),
+        folder.join("initrd")
+    )
 }

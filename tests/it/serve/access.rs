@@ -3,8 +3,18 @@
 use super::callbacks::Floppy;
 use super::daemon::{Daemon, json_of, site};
 use crate::flow::{LabUp, flowrun, told};
+use flowrun::api::renewal::Renewal;
+use flowrun::api::{Api, listener};
+use flowrun::config::Config;
+use flowrun::engine::Engine;
+use flowrun::lua::LuaRuntime;
+use flowrun::lua::bind::{Site, registry};
 use reqwest::Method;
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::test]
 async fn nothing_but_the_callback_and_health_is_open() {
@@ -95,15 +105,7 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
     let [cert, key] = ["tls_cert", "tls_key"].map(|name| api[name].as_str().unwrap().to_owned());
     let run = daemon.start("waiting").await;
     daemon.until_entry(&run, "wait/sleep").await;
-    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
-        -subj /CN=renewed -addext subjectAltName=IP:127.0.0.1,DNS:localhost \
-        -keyout renewed.key -out renewed.pem 2>&1";
-    let mut command = Command::new("sh");
-    let made = command
-        .args(["-c", script])
-        .current_dir(lab.path("."))
-        .output();
-    assert!(made.unwrap().status.success(), "openssl is needed");
+    make_certificate(&lab.path("."), "renewed");
     let shows = || shown_certificate(&daemon.url);
     let before = shows();
 
@@ -125,6 +127,63 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
 }
 
 /// Subject and serial number of what a server shows.
+/// Whoever renews a certificate need not tell the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_found_without_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["first", "second"] {
+        make_certificate(folder.path(), name);
+    }
+    let show = |name: &str| {
+        std::fs::copy(path(&format!("{name}.pem")), path("cert.pem")).unwrap();
+        std::fs::copy(path(&format!("{name}.key")), path("cert.key")).unwrap();
+    };
+    show("first");
+    let toml = format!(
+        "[site]\nstate_dir = {:?}\n[api]\ntls_cert = {:?}\ntls_key = {:?}\n",
+        path("state"),
+        path("cert.pem"),
+        path("cert.key")
+    );
+    std::fs::write(path("flowrun.toml"), toml).unwrap();
+    let config = Config::load(&path("flowrun.toml")).unwrap();
+    let primitives = Arc::new(registry(&Arc::new(Site::new(config.clone()))));
+    let runtime = || LuaRuntime::new(primitives.clone());
+    let engine = Engine::in_memory(primitives.clone(), Arc::new(runtime())).unwrap();
+    let api = Api::new(&config, &engine, runtime()).unwrap();
+    let anywhere = "127.0.0.1:0".parse().unwrap();
+    let server = listener::listen_for_all(&config, &api, anywhere).unwrap();
+    let url = format!("https://{}", server.address());
+    assert!(shown_certificate(&url).contains("first"));
+
+    let mut never = signal(SignalKind::user_defined2()).unwrap();
+    let renewal = Renewal::new(&config.api, &server);
+    let until_second = async {
+        show("second");
+        while !shown_certificate(&url).contains("second") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = renewal.follow(Duration::from_millis(1), &mut never) => unreachable!("it goes on"),
+        () = until_second => {}
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it was never looked at"),
+    }
+}
+
+/// `name.pem` and `name.key` for this machine, with the name in the subject.
+fn make_certificate(folder: &Path, name: &str) {
+    let script = format!(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+         -subj /CN={name} -addext subjectAltName=IP:127.0.0.1,DNS:localhost \
+         -keyout {name}.key -out {name}.pem 2>&1"
+    );
+    let mut command = Command::new("sh");
+    let made = command.args(["-c", &script]).current_dir(folder).output();
+    assert!(made.unwrap().status.success(), "openssl is needed");
+}
+
 fn shown_certificate(url: &str) -> String {
     let address = url.strip_prefix("https://").unwrap();
     let script = format!(
@@ -158,7 +217,7 @@ async fn a_client_certificate_stands_for_a_token() {
     let (ours, others) = (make("ours"), make("others"));
     let client_ca = format!("client_ca = \"{}\"", lab.path("ours-ca.pem").display());
     let daemon = Daemon::with(&lab, &client_ca, "");
-    let runs_as = |certificate: &std::path::Path| {
+    let runs_as = |certificate: &Path| {
         let mut command = flowrun(&["runs", "--server", &daemon.url, "--ca-file"]);
         command.arg(site(&lab)["ca_file"].as_str().unwrap());
         command

@@ -1,5 +1,6 @@
 //! A lab in this process, and engines on it.
 
+use crate::flow::inventory::{boot_isos, partition_image};
 use crate::support::disk_holds;
 use flowrun::api::Api;
 use flowrun::api::listener::{self, Listener};
@@ -49,6 +50,15 @@ impl Wanted {
     }
 }
 
+/// What a deployed server boots from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Boots {
+    /// A whole-disk image.
+    FromDisk,
+    /// The boot ISO of a partition image.
+    FromIso,
+}
+
 /// The site as a deployer sees it, and in the process of the sweep the lab behind it.
 pub(super) struct Ground {
     lab: Option<(Lab, tempfile::TempDir)>,
@@ -65,20 +75,35 @@ pub(super) struct Host {
 }
 
 impl Ground {
-    pub(super) async fn new(nodes: usize) -> Self {
+    pub(super) async fn new(nodes: usize, boots: Boots) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let lab = Lab::start(SiteOptions {
             nodes,
-            disk_bytes: 64 << 20,
+            disk_bytes: match boots {
+                Boots::FromDisk => 64 << 20,
+                Boots::FromIso => 2 << 30,
+            },
             post_time: Duration::from_millis(100),
             ..SiteOptions::new(dir.path().join("lab"))
         });
         let lab = lab.await.unwrap();
         let path = dir.path().join("flowrun.toml");
-        std::fs::write(&path, configuration(lab.describe(), dir.path())).unwrap();
+        std::fs::write(&path, configuration(lab.describe(), dir.path(), boots)).unwrap();
         let mut ground = Self::open(&path);
         ground.lab = Some((lab, dir));
         ground
+    }
+
+    pub(super) fn nodes(&self) -> usize {
+        self.config.nodes.len()
+    }
+
+    fn boots(&self) -> Boots {
+        let node = self.config.node("lab-1").unwrap().view("lab-1");
+        match node["instance_info"]["root_gb"].is_null() {
+            true => Boots::FromDisk,
+            false => Boots::FromIso,
+        }
     }
 
     pub(super) fn open(config: &Path) -> Self {
@@ -199,22 +224,38 @@ impl Ground {
         ends
     }
 
-    /// The server is as wanted, and nothing is in its drives.
-    pub(super) fn is_right(&self, node: &str, wanted: Wanted, why: &str) {
+    /// The server is as wanted, and nothing is in its drives but what it boots from.
+    pub(super) async fn is_right(&self, node: &str, wanted: Wanted, why: &str) {
         let snapshot = self.snapshot();
         let nodes = snapshot["nodes"].as_array().unwrap();
         let seen = nodes.iter().find(|seen| seen["name"] == node).unwrap();
         let machine = &seen["machine"];
-        for medium in machine["media"].as_array().unwrap() {
-            assert_eq!(medium["inserted"], false, "{why}: {machine:#}");
-        }
+        let boots = self.boots();
+        let isos = self.journal().boot_isos_of(node).await.unwrap();
+        let holds = isos.len();
         assert_eq!(machine["sessions"], 0, "{why}: {machine:#}");
+        for medium in machine["media"].as_array().unwrap() {
+            let empty = boots == Boots::FromDisk || wanted == Wanted::Off;
+            assert!(
+                medium["inserted"] == false || (!empty && medium["device"] == "cdrom"),
+                "{why}: {machine:#}"
+            );
+        }
         match wanted {
-            Wanted::Either => {}
-            Wanted::Off => assert_eq!(machine["power"], "off", "{why}: {machine:#}"),
+            Wanted::Either => assert!(holds <= 1, "{why}: {isos:?}"),
+            Wanted::Off => {
+                assert_eq!(machine["power"], "off", "{why}: {machine:#}");
+                assert_eq!(holds, 0, "{why}: {isos:?}");
+            }
             Wanted::Up => {
                 assert_eq!(machine["power"], "on", "{why}: {machine:#}");
                 let last = seen["boots"].as_array().unwrap().last().unwrap();
+                if boots == Boots::FromIso {
+                    assert_eq!(last["system"]["system"], "boot_iso", "{why}: {last:#}");
+                    assert!(last["system"]["root"].is_string(), "{why}: {last:#}");
+                    assert_eq!(holds, 1, "{why}: {isos:?}");
+                    return;
+                }
                 assert_eq!(last["source"], "disk", "{why}: {last:#}");
                 let disk = Path::new(seen["disk"]["path"].as_str().unwrap());
                 assert!(self.holds_image(disk), "{why}: the disk is not the image");
@@ -228,10 +269,31 @@ impl Ground {
         disk_holds(disk, Path::new(image), "raw").is_ok()
     }
 
-    /// No object but the deploy ISO, no run that holds a node.
+    /// No object but the deploy ISO and the boot ISO, whose count is that of the nodes which hold
+    /// it; no run that holds a node.
     pub(super) async fn nothing_is_held(&self, why: &str) {
+        let mut holders = 0;
+        for node in self.config.nodes.keys() {
+            holders += self.journal().boot_isos_of(node).await.unwrap().len();
+        }
+        let isos = match self.boots() {
+            Boots::FromDisk => Vec::new(),
+            Boots::FromIso => boot_isos(&["--config", self.config_path.to_str().unwrap()]),
+        };
+        let counts: Vec<_> = isos
+            .iter()
+            .map(|(_, about)| &about["usage_count"])
+            .collect();
+        match holders {
+            0 => assert!(counts.is_empty(), "{why}: nobody holds {isos:?}"),
+            some => assert_eq!(counts, [&Value::from(some.to_string())], "{why}"),
+        }
         let objects = &self.snapshot()["object_store"]["objects"];
-        assert_eq!(objects, 1, "{why}: only the deploy ISO");
+        assert_eq!(
+            objects,
+            1 + isos.len(),
+            "{why}: {isos:?} and the deploy ISO"
+        );
         let owners = self.journal().node_owners().await.unwrap();
         assert!(owners.is_empty(), "{why}: {owners:?}");
     }
@@ -243,15 +305,17 @@ impl Ground {
 }
 
 /// The lab's description as `flowrun.toml`.
-fn configuration(about: &Value, dir: &Path) -> String {
+fn configuration(about: &Value, dir: &Path, boots: Boots) -> String {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let key = dir.join("swift.key");
     std::fs::write(&key, text(&about["object_store"]["key"])).unwrap();
     let (api, store, ca) = (&about["api"], &about["object_store"], &about["ca_file"]);
+    let loaders = &about["boot_loaders"];
     let mut toml = format!(
         "[site]\nstate_dir = {:?}\n[api]\nlisten = {}\npublic_url = {}\ntls_cert = {}\n\
          tls_key = {}\nca_file = {ca}\n[swift]\nauth_url = {}\nuser = {}\n\
-         key = {{ file = {key:?} }}\nca_file = {ca}\n",
+         key = {{ file = {key:?} }}\nca_file = {ca}\n[boot_loaders]\nisolinux = {}\n\
+         ldlinux = {}\ngrub = {}\nmbr = {}\n",
         dir.join("state"),
         api["listen"],
         api["url"],
@@ -259,22 +323,33 @@ fn configuration(about: &Value, dir: &Path) -> String {
         api["tls_key"],
         store["auth_url"],
         store["user"],
+        loaders[0],
+        loaders[1],
+        loaders[2],
+        loaders[3],
     );
+    let partition = partition_image(dir);
     for node in about["nodes"].as_array().unwrap() {
         let name = text(&node["name"]);
-        write!(
-            toml,
-            "[nodes.{name}]\nuuid = {}\nports = {}\n",
-            node["uuid"], node["ports"]
-        )
-        .unwrap();
+        let (uuid, ports) = (&node["uuid"], &node["ports"]);
+        writeln!(toml, "[nodes.{name}]\nuuid = {uuid}\nports = {ports}").unwrap();
         for section in ["driver_info", "properties", "instance_info"] {
             writeln!(toml, "[nodes.{name}.{section}]").unwrap();
-            for (key, value) in node[section].as_object().unwrap() {
-                writeln!(toml, "{key} = {value}").unwrap();
+            if (section, boots) == ("instance_info", Boots::FromIso) {
+                toml += &partition;
+                continue;
             }
-            if section == "driver_info" {
-                writeln!(toml, "ilo_ca_file = {ca}").unwrap();
+            for (key, value) in node[section].as_object().unwrap() {
+                if (key.as_str(), boots) != ("capabilities", Boots::FromIso) {
+                    writeln!(toml, "{key} = {value}").unwrap();
+                }
+            }
+            match (section, boots) {
+                ("driver_info", _) => writeln!(toml, "ilo_ca_file = {ca}").unwrap(),
+                ("properties", Boots::FromIso) => {
+                    toml += "capabilities = \"boot_option:netboot\"\n";
+                }
+                _ => {}
             }
         }
     }
