@@ -22,6 +22,14 @@ pub(crate) fn boot_part(name: &str) -> PathBuf {
     Path::new(&folder).join(name)
 }
 
+/// The release of the kernel among them, as its own modules have it.
+pub(crate) fn kernel_release() -> String {
+    let module = fs::read(boot_part("usbcore.ko")).unwrap();
+    let module = String::from_utf8_lossy(&module);
+    let (_, magic) = module.split_once("vermagic=").unwrap();
+    magic.split(' ').next().unwrap().to_owned()
+}
+
 /// A medium that BIOS and UEFI boot, of the kernel and loaders among those parts.
 pub(crate) fn boot_iso(ramdisk: PathBuf, kernel_params: &str) -> IsoSpec {
     let part = |name| Source::File(boot_part(name));

@@ -164,11 +164,8 @@ impl Cdb {
                 cdb[4] = allocation;
             }
             Self::Inquiry { page, allocation } => {
-                cdb[..3].copy_from_slice(&[
-                    opcode::INQUIRY,
-                    u8::from(page.is_some()),
-                    page.unwrap_or(0),
-                ]);
+                let (has_page, page) = (u8::from(page.is_some()), page.unwrap_or(0));
+                cdb[..3].copy_from_slice(&[opcode::INQUIRY, has_page, page]);
                 cdb[3..5].copy_from_slice(&allocation.to_be_bytes());
             }
             Self::ModeSense {

@@ -2,18 +2,10 @@
 
 use super::build;
 use crate::image::{show, text, tool};
-use crate::support::boot_part;
+use crate::support::{boot_part, kernel_release};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-
-/// The unpacked kernel's release, as its own modules have it.
-fn release() -> String {
-    let module = fs::read(boot_part("usbcore.ko")).unwrap();
-    let module = String::from_utf8_lossy(&module);
-    let (_, magic) = module.split_once("vermagic=").unwrap();
-    magic.split(' ').next().unwrap().to_owned()
-}
 
 /// A Debian package of kernel and modules, its modules compressed as newer ones are.
 fn package(folder: &Path, release: &str) -> String {
@@ -69,7 +61,7 @@ fn equal_inputs_give_equal_bytes() {
     let sum = text("coreutils", "sha256sum", &[folder.path().join("a.iso")]);
     assert_eq!(sum.split_whitespace().next(), first["sha256"].as_str());
     let contents = &first["contents"];
-    assert_eq!(contents["kernel_release"], release());
+    assert_eq!(contents["kernel_release"], kernel_release());
     assert_eq!(contents["compression"], "zstd");
     for (module, expected) in [
         ("usb_storage", "packed"),
@@ -82,7 +74,7 @@ fn equal_inputs_give_equal_bytes() {
 
     // The same kernel from a package.
     let init = show(&boot_part("busybox"));
-    let package = package(folder.path(), &release());
+    let package = package(folder.path(), &kernel_release());
     let options = ["--kernel-package", &package, "--init", &init].map(str::to_owned);
     let packaged = build(folder.path(), "c.iso", &options);
     assert_eq!(packaged["sha256"], first["sha256"]);
