@@ -20,7 +20,8 @@
 //!
 //! | level | modules | knows |
 //! |---|---|---|
-//! | 0 | [`error`] [`secret`] [`clock`] [`backoff`] [`config`] [`suggest`] [`buffer`] [`keyed_hash`] | std |
+//! | 0 | [`error`] [`secret`] [`clock`] [`backoff`] [`config`] [`suggest`] [`buffer`] | std |
+//! | 0 | [`keyed_hash`] | AEGIS |
 //! | 1 | [`iscsi::proto`] [`image`] [`disk::plan`] | bytes and files; no sockets, no clocks |
 //! | 2 | [`http`] [`iscsi`] [`ilo`] [`openstack`] [`objectstore`] [`disk`] [`imagecache`] | peers |
 //! | 3 | [`journal`] | SQLite; no protocol |

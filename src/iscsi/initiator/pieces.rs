@@ -97,8 +97,8 @@ impl Session {
         };
         let mut hashed = hash().await;
         // A session begins without a key, and another one begins when this one was lost.
-        if matches!(&hashed, Err(Failure::Scsi { sense, .. }) if *sense == Sense::COMMAND_SEQUENCE_ERROR)
-        {
+        let keyless = Sense::COMMAND_SEQUENCE_ERROR;
+        if matches!(&hashed, Err(Failure::Scsi { sense, .. }) if *sense == keyless) {
             let key = Transfer::Out(Bytes::copy_from_slice(&key.0));
             self.run("HASH KEY", Cdb::HashKey, key).await?;
             hashed = hash().await;

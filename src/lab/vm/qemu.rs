@@ -32,8 +32,9 @@ const UEFI: [[&str; 2]; 3] = [
     ],
 ];
 
-/// What every processor of a ProLiant with iLO 4 has and QEMU's plainest one does not.
-const CPU: &str = "qemu64,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+xsave,+avx";
+/// What the processors of ProLiants have and QEMU's plainest one does not. Linux hangs early where
+/// there is `xsave` without `xsaveopt` (QEMU 7.2, Linux 6.1).
+const CPU: &str = "qemu64,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+xsave,+xsaveopt,+avx";
 
 /// Enough for a kernel, a ramdisk of some dozens of mebibytes, and buffers.
 const MEMORY_MIB: u32 = 768;
