@@ -98,9 +98,8 @@ fn result(value: &Value) {
         _ => "read back",
     };
     out!(
-        "  verified  {} {how} and compared, hash over all pieces {}…",
-        bytes(number("/written/verified_bytes").unwrap_or(0)),
-        text("/written/digest").get(..16).unwrap_or_default()
+        "  verified  {} {how} and compared",
+        bytes(number("/written/verified_bytes").unwrap_or(0))
     );
     let post = match text("/booted/post_state") {
         "unknown" => "used up its one-time boot".to_owned(),
