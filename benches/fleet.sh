@@ -33,6 +33,12 @@ until_said serve.log "listening on"
 url=$(jq -r .api.url lab.json)
 ca=$(jq -r .ca_file lab.json)
 
+# The lab's image, and behind its partitions random bytes, up to 64 MiB.
+image=$folder/image.raw
+cp --sparse=always lab/images/lab-image.raw "$image"
+head -c $((64 * 1024 * 1024 - $(stat -c %s "$image"))) /dev/urandom >>"$image"
+checksum=$(sha256sum "$image" | cut -d' ' -f1)
+
 # Four times a second, how long an operator waits for an answer. Not a ramdisk: its callbacks that
 # are refused are counted against its address, which all lab nodes share.
 while sleep 0.25; do
@@ -44,7 +50,8 @@ prober=$!
 names=$(seq --format "--node lab-%.0f" "$nodes")
 began=$(date +%s.%N)
 # shellcheck disable=SC2086 # words of their own
-"$program" ilo_vmedia_iscsi $names --server "$url" --ca-file "$ca" --json >events 2>client.log ||
+"$program" ilo_vmedia_iscsi $names --server "$url" --ca-file "$ca" --json \
+  --set "instance_info.image_source=$image" --set "instance_info.image_checksum=$checksum" >events 2>client.log ||
   echo "the client ended with $?"
 ended=$(date +%s.%N)
 kill "$prober"
