@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use flowrun::http::server::serve_tls;
+use flowrun::http::server::{ServerHandle, serve_tls};
 use flowrun::image::iso::Source;
 use flowrun::image::vfat::{VfatSpec, make_vfat};
 use flowrun::iscsi::{Chap, LoginOptions, Session};
@@ -33,7 +33,7 @@ const TOKEN: &str = "gAAAAABtoken";
 const MAC: &str = "52:54:00:12:34:56";
 
 /// The host as qemu's user network shows it to the machine.
-pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
 /// For an emulated machine on a busy host.
 pub(super) const PATIENCE: Duration = Duration::from_secs(280);
@@ -43,7 +43,7 @@ const DISK_BYTES: usize = 64 << 20;
 type Heard = mpsc::UnboundedSender<(&'static str, Value)>;
 
 /// What the ramdisk posts.
-pub(super) fn deployer(heard: Heard) -> Router {
+fn deployer(heard: Heard) -> Router {
     let node = format!("/v1/nodes/{UUID}/vendor_passthru");
     let callback = async |State(heard): State<Heard>, Json(body): Json<Value>| {
         heard.send(("callback", body)).unwrap();
@@ -77,7 +77,7 @@ pub(super) fn own_address(machine: u8) -> Ipv4Addr {
 }
 
 /// What every machine is told, and this one alone.
-pub(super) fn floppy(folder: &Path, port: u16, authority: &Authority, more: &[(&str, String)]) {
+fn floppy(folder: &Path, port: u16, authority: &Authority, more: &[(&str, String)]) {
     let parameters = [
         ("deployment_id", UUID.to_owned()),
         ("deployment_key", KEY.to_owned()),
@@ -224,6 +224,27 @@ pub(super) fn boot_iso(folder: &Path, append: &str) {
     build(folder, "cd", &options);
 }
 
+/// The host that a machine calls, and the floppy that tells it where that is.
+pub(super) fn host(
+    folder: &Path,
+    parameters: &[(&str, String)],
+) -> (ServerHandle, mpsc::UnboundedReceiver<(&'static str, Value)>) {
+    let authority = Authority::open(folder).unwrap();
+    let identity = authority.issue(&[HOST.into()]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    floppy(folder, port, &authority, parameters);
+    let (heard, hearing) = mpsc::unbounded_channel();
+    let server = serve_tls(listener, deployer(heard), &identity).unwrap();
+    (server, hearing)
+}
+
+/// What the machine's console showed.
+pub(super) fn shown(folder: &Path) -> String {
+    let bytes = fs::read(folder.join("console")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// What the console shows, and what of the log came to the deployer.
 fn check_logs(console: &str, log: &str) {
     for line in [
@@ -249,17 +270,9 @@ fn check_logs(console: &str, log: &str) {
 async fn a_machine_boots_it_and_its_disk_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let console = || {
-        let shown = fs::read(path("console")).unwrap_or_default();
-        String::from_utf8_lossy(&shown).into_owned()
-    };
-    let authority = Authority::open(folder.path()).unwrap();
-    let identity = authority.issue(&[HOST.into()]).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    floppy(
+    let console = || shown(folder.path());
+    let (_server, mut hearing) = host(
         folder.path(),
-        listener.local_addr().unwrap().port(),
-        &authority,
         &[
             ("BOOTIF", MAC.to_owned()),
             ("ip_address", "10.0.2.77/24".to_owned()),
@@ -269,8 +282,6 @@ async fn a_machine_boots_it_and_its_disk_is_written() {
             ("wipe_disk_metadata", "true".to_owned()),
         ],
     );
-    let (heard, mut hearing) = mpsc::unbounded_channel();
-    let _server = serve_tls(listener, deployer(heard), &identity).unwrap();
     assemble(folder.path());
 
     let mut machine = machine(folder.path());

@@ -1,23 +1,17 @@
 //! A machine with what servers have: an NVMe disk in blocks of 4096 bytes, two network cards that
 //! are a bond in a VLAN, DHCP, little memory, and a watchdog, which has the last word.
 
-use super::boot::{
-    HOST, INITIATOR, IQN, Machine, PATIENCE, boot_iso, called, deployer, floppy, own_address,
-};
+use super::boot::{INITIATOR, IQN, Machine, PATIENCE, boot_iso, called, host, own_address, shown};
 use super::switch::{Switch, netdev};
 use crate::image::{noise, show};
 use bytes::Bytes;
-use flowrun::http::server::serve_tls;
 use flowrun::iscsi::{Chap, LoginOptions, Session};
-use flowrun::lab::tls::Authority;
 use flowrun::secret::Secret;
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use tokio::sync::mpsc;
 
 const CARDS: [&str; 2] = ["52:54:00:00:00:01", "52:54:00:00:00:02"];
 const VLAN: u16 = 42;
@@ -104,22 +98,13 @@ async fn use_disk(image: &[u8]) {
 async fn a_server_s_disk_network_and_watchdog() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let console = || {
-        let shown = fs::read(path("console")).unwrap_or_default();
-        String::from_utf8_lossy(&shown).into_owned()
-    };
-    let authority = Authority::open(folder.path()).unwrap();
-    let identity = authority.issue(&[HOST.into()]).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let console = || shown(folder.path());
     let parameters = [
         ("bond", CARDS.join(",")),
         ("vlan", VLAN.to_string()),
         ("deploy_address", own_address(2).to_string()),
     ];
-    let port = listener.local_addr().unwrap().port();
-    floppy(folder.path(), port, &authority, &parameters);
-    let (heard, mut hearing) = mpsc::unbounded_channel();
-    let _server = serve_tls(listener, deployer(heard), &identity).unwrap();
+    let (_server, mut hearing) = host(folder.path(), &parameters);
     let disk = fs::File::options()
         .read(true)
         .write(true)
