@@ -24,11 +24,13 @@ const FIRST_TRANSFER: u64 = 1024 * 1024;
 const CONCURRENCY: usize = 16;
 
 /// Bytes that one command may zero, by WRITE SAME or UNMAP: what Linux asks for at most. A disk
-/// that cannot unmap has them written before it answers, and the answer has a deadline.
+/// that cannot unmap has them written before it answers, and the answer has a deadline. For the
+/// same reason a call has one such command under way.
 const LARGEST_ZERO: u64 = 32 << 20;
 
-/// Commands that zero at a time, for the same reason: together they may take as long as one.
-const ZERO_CONCURRENCY: usize = 4;
+/// The same while data is under way: targets that keep the disk in a file, as tgt, write nothing
+/// while they zero, and what is in flight lasts for about a millisecond.
+const LARGEST_ZERO_BESIDE_DATA: u64 = 4 << 20;
 
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 
@@ -41,9 +43,9 @@ impl Session {
             return Err(Failure::InvalidArgument(text));
         }
         self.check_range(lba, bytes / block_bytes)?;
-        let first = self.first_transfer(lba, bytes);
-        let pieces = pieces(lba, bytes / block_bytes, first, self.transfer_blocks());
-        let writes = pieces.map(|(lba, blocks)| {
+        let (mut next, usual) = (self.first_transfer(lba, bytes), self.transfer_blocks());
+        let limit = move || std::mem::replace(&mut next, usual);
+        let writes = pieces(lba, bytes / block_bytes, limit).map(|(lba, blocks)| {
             let length = usize::try_from(u64::from(blocks) * block_bytes).unwrap_or(usize::MAX);
             let piece = data.split_to(length.min(data.len()));
             let force = false;
@@ -57,7 +59,7 @@ impl Session {
         let block_bytes = self.block_bytes();
         let length_of = |blocks: u32| u64::from(blocks) * block_bytes;
         let transfer = self.transfer_blocks();
-        let mut reads = stream::iter(pieces(lba, u64::from(blocks), transfer, transfer))
+        let mut reads = stream::iter(pieces(lba, u64::from(blocks), || transfer))
             .map(|(lba, blocks)| async move {
                 let length = u32::try_from(length_of(blocks)).unwrap_or(u32::MAX);
                 let cdb = Cdb::Read { lba, blocks };
@@ -126,9 +128,8 @@ impl Session {
             Bytes::from_static(ZEROS.get(..length).unwrap_or(&ZEROS))
         };
         if info.unmap_zeroes && !self.shared.no_write_same.load(Ordering::Relaxed) {
-            let largest = LARGEST_ZERO / block_bytes;
-            let limit = at_most(largest, info.limits.max_write_same);
-            let same = pieces(lba, blocks, limit, limit).map(|(lba, blocks)| {
+            let limit = || self.zero_blocks(info.limits.max_write_same);
+            let same = pieces(lba, blocks, limit).map(|(lba, blocks)| {
                 let (unmap, no_data) = (true, false);
                 let cdb = Cdb::WriteSame {
                     lba,
@@ -138,7 +139,7 @@ impl Session {
                 };
                 (cdb, Transfer::Out(zeros(1)))
             });
-            match self.run_all("WRITE SAME(16)", ZERO_CONCURRENCY, same).await {
+            match self.run_all("WRITE SAME(16)", 1, same).await {
                 Err(failure) if is_illegal(&failure) => {
                     self.shared.no_write_same.store(true, Ordering::Relaxed);
                 }
@@ -146,7 +147,7 @@ impl Session {
             }
         }
         let transfer = self.transfer_blocks();
-        let writes = pieces(lba, blocks, transfer, transfer).map(|(lba, blocks)| {
+        let writes = pieces(lba, blocks, || transfer).map(|(lba, blocks)| {
             let force = false;
             (
                 Cdb::Write { lba, blocks, force },
@@ -162,14 +163,13 @@ impl Session {
         if !info.can_unmap {
             return Ok(());
         }
-        let largest = LARGEST_ZERO / self.block_bytes();
-        let limit = at_most(largest, u64::from(info.limits.max_unmap));
-        let unmaps = pieces(lba, blocks, limit, limit).map(|(lba, blocks)| {
+        let limit = || self.zero_blocks(u64::from(info.limits.max_unmap));
+        let unmaps = pieces(lba, blocks, limit).map(|(lba, blocks)| {
             let list = unmap_list(lba, blocks);
             let length = u16::try_from(list.len()).unwrap_or(0);
             (Cdb::Unmap { length }, Transfer::Out(list))
         });
-        self.run_all("UNMAP", ZERO_CONCURRENCY, unmaps).await
+        self.run_all("UNMAP", 1, unmaps).await
     }
 
     /// Runs commands that change the medium, several at a time, until all are done or one fails.
@@ -194,6 +194,16 @@ impl Session {
     fn transfer_blocks(&self) -> u32 {
         let blocks = TRANSFER / self.block_bytes();
         at_most(blocks, u64::from(self.lun_info().limits.max_transfer))
+    }
+
+    /// Blocks of one command that zeroes, of which the unit allows so many.
+    fn zero_blocks(&self, allowed: u64) -> u32 {
+        let largest = if self.bytes_in_flight() < TRANSFER {
+            LARGEST_ZERO
+        } else {
+            LARGEST_ZERO_BESIDE_DATA
+        };
+        at_most(largest / self.block_bytes(), allowed)
     }
 
     /// Blocks of the first piece of a write. After it pieces begin at physical blocks, so that
@@ -223,20 +233,17 @@ impl Session {
     }
 }
 
-/// Cuts a range to pieces of at most `usual` blocks, but the first to at most `first`.
+/// Cuts a range to pieces, each of at most the blocks that `limit` says when it is its turn.
 fn pieces(
     mut lba: u64,
     mut blocks: u64,
-    first: u32,
-    usual: u32,
+    mut limit: impl FnMut() -> u32 + Send,
 ) -> impl Iterator<Item = (u64, u32)> + Send {
-    let mut limit = first;
     std::iter::from_fn(move || {
-        let piece = u32::try_from(blocks).map_or(limit, |blocks| blocks.min(limit));
+        let piece = u32::try_from(blocks).unwrap_or(u32::MAX).min(limit());
         let at = lba;
         lba += u64::from(piece);
         blocks -= u64::from(piece);
-        limit = usual;
         (piece > 0).then_some((at, piece))
     })
 }
@@ -260,8 +267,9 @@ mod tests {
         #[test]
         fn pieces_cover_the_range_once(lba in 0u64..1 << 40, blocks in 0u64..100_000,
                                        first in 1u32..5000, usual in 1u32..5000) {
-            let mut next = lba;
-            for (number, (at, length)) in pieces(lba, blocks, first, usual).enumerate() {
+            let (mut next, mut limit) = (lba, first);
+            let limit = move || std::mem::replace(&mut limit, usual);
+            for (number, (at, length)) in pieces(lba, blocks, limit).enumerate() {
                 prop_assert_eq!(at, next);
                 let limit = if number == 0 { first } else { usual };
                 prop_assert!(length <= limit);

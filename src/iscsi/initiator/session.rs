@@ -279,6 +279,12 @@ impl Session {
         }
     }
 
+    /// Bytes that commands under way hold of what may be in flight.
+    pub(super) fn bytes_in_flight(&self) -> u64 {
+        let free = self.shared.state.budget.available_permits();
+        u64::from(BUDGET).saturating_sub(u64::try_from(free).unwrap_or(u64::MAX))
+    }
+
     /// Runs a command once.
     pub(super) async fn run_once(
         &self,
