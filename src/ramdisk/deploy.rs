@@ -70,7 +70,12 @@ pub struct DeployOptions {
     pub done_deadline: Duration,
     /// Where progress is told.
     pub log: Arc<dyn Log>,
+    /// What the deployment took of the machine, asked for when the disk is written.
+    pub usage: Usage,
 }
+
+/// Says in a line what was used; empty if it is not known.
+pub type Usage = Arc<dyn Fn() -> String + Send + Sync>;
 
 impl DeployOptions {
     /// With the standard ports, half an hour for the callback and six hours for the disk.
@@ -86,6 +91,7 @@ impl DeployOptions {
             callback_deadline: Duration::from_secs(30 * 60),
             done_deadline: Duration::from_secs(6 * 60 * 60),
             log: Arc::new(Trace),
+            usage: Arc::new(String::new),
         }
     }
 }
@@ -232,6 +238,10 @@ impl Export {
             stats.bytes_hashed,
             stats.bytes_read
         ));
+        let usage = (options.usage)();
+        if !usage.is_empty() {
+            options.log.line(&usage);
+        }
         Ok(())
     }
 }

@@ -207,19 +207,19 @@ async fn run(consoles: &Arc<Consoles>) -> Result<DeployEnd> {
                 return Err(error);
             }
         };
-        let usage = Usage::default();
+        let usage = Arc::new(Usage::default());
+        let told = Arc::clone(&usage);
         let deployed = Box::pin(deploy::run(DeployOptions {
             token: floppy.token,
             ca_pem,
             log: Arc::clone(&log),
+            usage: Arc::new(move || told.to_string()),
             ..DeployOptions::new(parameters, disk, address)
         }));
-        let outcome = tokio::select! {
+        tokio::select! {
             outcome = deployed => outcome,
             never = usage.watch() => match never {},
-        };
-        log.line(&usage.to_string());
-        outcome
+        }
     };
     tokio::select! {
         outcome = work => outcome,
