@@ -121,6 +121,14 @@ struct Boots {
     written: (u64, u64),
 }
 
+/// Whether this system has what machines need.
+///
+/// # Errors
+/// `unsupported` that names what to install.
+pub(super) fn check_installed() -> Result<()> {
+    Installed::find().map(drop)
+}
+
 impl Vm {
     /// Makes a machine, with an empty disk if it has none. Blocks.
     ///
