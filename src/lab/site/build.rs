@@ -16,7 +16,7 @@ use crate::lab::ilo::{IloConfig, Machine};
 use crate::lab::media::{CONTAINER, DEPLOY_ISO, Media};
 use crate::lab::node::{Node, NodeOptions};
 use crate::lab::tls::Authority;
-use crate::lab::vm::{Vm, VmOptions, check_installed, gateway};
+use crate::lab::vm::{Vm, VmOptions, gateway};
 use crate::objectstore::{Store, StoreOptions, User};
 use crate::openstack::swift::{Body, Swift, SwiftAuth, SwiftOptions, UploadOptions};
 use serde_json::Value;
@@ -92,10 +92,7 @@ impl Ground {
         describe::write_api_identity(&dir, &identity)?;
         let media = Media::make(&dir.join("images"))?;
         let vm_deploy_iso = (options.vms > 0)
-            .then(|| {
-                check_installed()?;
-                deploy_iso::prepare(&dir.join("images"), options.vm_deploy_iso.as_deref())
-            })
+            .then(|| deploy_iso::prepare(&dir.join("images"), options.vm_deploy_iso.as_deref()))
             .transpose()?;
         let trust = Trust::Ca(authority.pem().to_owned());
         let plan = ServerPlan {

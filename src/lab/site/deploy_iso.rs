@@ -4,6 +4,7 @@ use crate::config::BootLoadersSection;
 use crate::error::{Error, Kind, Result};
 use crate::image::loader::{Grub, Isolinux};
 use crate::lab::files::make_private_dir;
+use crate::lab::vm;
 use crate::ramdisk::build::{BuildOptions, Contents, KernelSource, Presence, build};
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -30,9 +31,11 @@ const ADVICE: &str = "on Debian and Ubuntu: apt-get install linux-image-amd64 is
 /// anew when the program is newer. Blocks for seconds.
 ///
 /// # Errors
-/// `not_found` if the host has no kernel, boot loaders, or modules that a machine needs; `io` if a
-/// file cannot be written.
+/// `unsupported` if QEMU is not installed; `not_found` if the host has no kernel, boot loaders, or
+/// modules that a machine needs; `io` if a file cannot be written.
 pub(super) fn prepare(folder: &Path, given: Option<&Path>) -> Result<PathBuf> {
+    // Told first: an ISO takes seconds.
+    vm::check_installed()?;
     if let Some(path) = given {
         return fs::canonicalize(path).map_err(|e| Error::io(path, "find the deploy ISO", &e));
     }

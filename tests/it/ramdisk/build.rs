@@ -30,7 +30,8 @@ fn package(folder: &Path, release: &str) -> String {
     .unwrap();
     let script = "cd \"$1\" && find tree/usr -name 'v*.ko' -exec gzip {} + && \
         find tree/usr -name 'n*.ko' -exec zstd -q --rm {} + && \
-        find tree/usr -name '*.ko' -exec xz --check=crc32 --lzma2=dict=2MiB {} + && tar -C tree -cf data.tar . && zstd -q -1 data.tar && echo 2.0 >debian-binary && \
+        find tree/usr -name '*.ko' -exec xz --check=crc32 --lzma2=dict=2MiB {} + && \
+        tar -C tree -cf data.tar . && zstd -q -1 data.tar && echo 2.0 >debian-binary && \
         tar -czf control.tar.gz -T /dev/null && \
         ar rc kernel.deb debian-binary control.tar.gz data.tar.zst";
     text("dash", "sh", &["-c", script, "sh", &show(folder)]);
@@ -126,28 +127,71 @@ fn equal_inputs_give_equal_bytes() {
     assert_eq!(presence(&packaged["contents"], "vmd"), "built_in");
 }
 
+/// Unpacks the initramfs as zstd and cpio read it, and lists its files.
+fn unpack(folder: &Path) -> String {
+    let root = folder.join("root");
+    let unpacked = tool(
+        "zstd",
+        "zstd",
+        &[Path::new("-dc"), &folder.join("parts/initramfs")],
+    );
+    fs::write(folder.join("archive"), unpacked).unwrap();
+    fs::create_dir(&root).unwrap();
+    let script = "cd \"$1\" && \"$2\" cpio -id <../archive 2>/dev/null; find . -type f";
+    let busybox = show(&boot_part("busybox"));
+    text("dash", "sh", &["-c", script, "sh", &show(&root), &busybox])
+}
+
+/// These firmware files are in the initramfs and no others, and it is said so.
+fn has_firmware(root: &Path, list: &str, contents: &Value, wanted: &[(String, Vec<u8>)]) {
+    let packed = list.lines().filter(|path| path.contains("/firmware/"));
+    assert_eq!(packed.count(), wanted.len(), "{list}");
+    let entry = |(path, bytes): &(String, Vec<u8>)| json!({ "path": path, "bytes": bytes.len() });
+    let said: Vec<Value> = wanted.iter().map(entry).collect();
+    assert_eq!(contents["firmware"], Value::from(said));
+    assert_eq!(contents["firmware_missing"], 1, "tigon/tg357766.bin");
+    for (path, bytes) in wanted {
+        assert!(fs::read(root.join(path)).unwrap() == *bytes, "{path}");
+    }
+}
+
+/// What a module needs comes in the order in which Linux takes it.
+fn is_in_order(root: &Path) {
+    let index = fs::read(root.join("modules/index.json")).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    let needs = index["usb_storage"]["needs"].as_array().unwrap();
+    let place = |name: &str| needs.iter().position(|need| need == name).unwrap();
+    assert!(place("usb_common") < place("usbcore"), "{needs:?}");
+    assert!(place("scsi_common") < place("scsi_mod"), "{needs:?}");
+}
+
+/// The ISO, as xorriso reads it.
+fn iso_boots_this(folder: &Path) {
+    let (iso, initrd) = (show(&folder.join("a.iso")), folder.join("initrd"));
+    let read = ["-osirrox", "on", "-indev", &iso];
+    let extract = ["-extract", "/initrd", &show(&initrd)];
+    text("xorriso", "xorriso", &[&read[..], &extract].concat());
+    let packed = fs::read(folder.join("parts/initramfs")).unwrap();
+    assert!(fs::read(initrd).unwrap() == packed);
+    let report = ["-indev", &iso, "-report_el_torito", "plain"];
+    let report = text("xorriso", "xorriso", &report);
+    let boots = report.contains("BIOS") && report.contains("UEFI");
+    assert!(boots, "{report}");
+}
+
 #[test]
 fn other_tools_find_everything_in_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (archive, root) = (folder.path().join("archive"), folder.path().join("root"));
+    let path = |name: &str| folder.path().join(name);
     let (firmware, wanted) = firmware(folder.path());
-    let parts = show(&folder.path().join("parts"));
+    let parts = show(&path("parts"));
     let more = ["--files", &parts, "--firmware", &firmware].map(str::to_owned);
     let built = build(folder.path(), "a.iso", &[&options()[..], &more].concat());
-
-    // The initramfs, as zstd and cpio read it.
-    let packed = folder.path().join("parts/initramfs");
-    let unpacked = tool("zstd", "zstd", &[Path::new("-dc"), &packed]);
-    fs::write(&archive, unpacked).unwrap();
-    fs::create_dir(&root).unwrap();
-    let script = "cd \"$1\" && \"$2\" cpio -id <../archive 2>/dev/null; find . -type f";
-    let init = show(&boot_part("busybox"));
-    let list = text("dash", "sh", &["-c", script, "sh", &show(&root), &init]);
+    let contents = &built["contents"];
+    let (root, list) = (path("root"), unpack(folder.path()));
     for path in ["./init", "./modules/index.json", "./etc/hosts"] {
-        assert!(
-            list.lines().any(|line| line == path),
-            "no {path} in\n{list}"
-        );
+        let is_there = list.lines().any(|line| line == path);
+        assert!(is_there, "no {path} in\n{list}");
     }
     for (packed, original) in [
         ("init", "busybox"),
@@ -156,65 +200,17 @@ fn other_tools_find_everything_in_it() {
         let bytes = fs::read(root.join(packed)).unwrap();
         assert!(bytes == fs::read(boot_part(original)).unwrap(), "{packed}");
     }
-    let packed_firmware = list.lines().filter(|path| path.contains("/firmware/"));
-    assert_eq!(packed_firmware.count(), wanted.len(), "{list}");
-    let told: Vec<Value> = wanted
-        .iter()
-        .map(|(path, bytes)| json!({ "path": path, "bytes": bytes.len() }))
-        .collect();
-    let contents = &built["contents"];
-    assert_eq!(contents["firmware"], Value::from(told));
-    assert_eq!(contents["firmware_missing"], 1, "tigon/tg357766.bin");
-    for (path, bytes) in wanted {
-        assert!(fs::read(root.join(&path)).unwrap() == bytes, "{path}");
-    }
+    has_firmware(&root, &list, contents, &wanted);
     for (size, file) in [
-        (&built["bytes"], folder.path().join("a.iso")),
-        (&contents["initramfs_bytes"], packed.clone()),
+        (&built["bytes"], path("a.iso")),
+        (&contents["initramfs_bytes"], path("parts/initramfs")),
         (&contents["kernel_bytes"], boot_part("vmlinuz")),
-        (&contents["unpacked_bytes"], archive),
+        (&contents["unpacked_bytes"], path("archive")),
     ] {
         assert_eq!(*size, file.metadata().unwrap().len(), "{}", file.display());
     }
-    let index = fs::read(root.join("modules/index.json")).unwrap();
-    let index: Value = serde_json::from_slice(&index).unwrap();
-    let needs = &index["usb_storage"]["needs"];
-    let place = |name: &str| {
-        needs
-            .as_array()
-            .unwrap()
-            .iter()
-            .position(|need| need == name)
-    };
-    assert!(
-        place("usb_common").unwrap() < place("usbcore").unwrap(),
-        "{needs}"
-    );
-    assert!(
-        place("scsi_common").unwrap() < place("scsi_mod").unwrap(),
-        "{needs}"
-    );
-
-    // The ISO, as xorriso reads it.
-    let iso = show(&folder.path().join("a.iso"));
-    let extracted = folder.path().join("initrd");
-    let extract = [
-        "-osirrox",
-        "on",
-        "-indev",
-        &iso,
-        "-extract",
-        "/initrd",
-        &show(&extracted),
-    ];
-    text("xorriso", "xorriso", &extract);
-    assert!(fs::read(&extracted).unwrap() == fs::read(&packed).unwrap());
-    let report = ["-indev", &iso, "-report_el_torito", "plain"];
-    let report = text("xorriso", "xorriso", &report);
-    assert!(
-        report.contains("BIOS") && report.contains("UEFI"),
-        "{report}"
-    );
+    is_in_order(&root);
+    iso_boots_this(folder.path());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A machine with what servers have: an NVMe disk in blocks of 4096 bytes, two network cards that
-//! are a bond in a VLAN, DHCP, little memory, a USB stick that somebody forgot, and a watchdog, which
-//! has the last word.
+//! are a bond in a VLAN, DHCP, little memory, a USB stick that somebody forgot, and a watchdog,
+//! which has the last word.
 
 use super::boot::{INITIATOR, IQN, Machine, PATIENCE, boot_iso, called, host, own_address, shown};
 use super::switch::{Switch, netdev};
@@ -41,7 +41,7 @@ fn network(folder: &Path) -> Machine {
     Machine(command.spawn().unwrap())
 }
 
-/// A stick in front of the floppy that has parameters, too, and another label. Returns what it holds.
+/// A stick in front of the floppy that has parameters, too, and another label; and what it holds.
 fn stick(path: &Path) -> Vec<u8> {
     let url = ("ironic_api_url".to_owned(), "https://10.0.2.2:9".to_owned());
     let spec = VfatSpec {
