@@ -67,11 +67,11 @@ impl Host {
 
     /// As the documentation has it, with a machine that is not the usual one.
     fn deploy(&self) -> Output {
-        self.deploy_after("true")
+        self.deploy_after("true", "15m")
     }
 
-    /// The same, after something else was changed on this host.
-    fn deploy_after(&self, change: &str) -> Output {
+    /// The same, after something else was changed on this host; waits so long for the machine.
+    fn deploy_after(&self, change: &str, patience: &str) -> Output {
         let script = format!("{LAY} && {change} && exec \"$@\"");
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
@@ -81,7 +81,8 @@ impl Host {
             .arg(self.path("lab"))
             .args(["--lab-vm", "disk=nvme"]);
         command.args(["--lab-vm", "vm-1:memory_mib=512"]);
-        command.args(["--param", "callback_timeout=15m"]);
+        let patience = format!("callback_timeout={patience}");
+        command.args(["--param", &patience]);
         command.current_dir(root()).output().unwrap()
     }
 }
@@ -89,7 +90,7 @@ impl Host {
 /// What the host lacks is told with what to install, before anything takes long.
 fn is_completed_step_by_step(host: &Host) {
     let lacks = |output: &Output, parts: [&str; 2]| told(output, 2, &parts);
-    let firmware = host.deploy_after("mount -t tmpfs tmpfs /usr/share/OVMF");
+    let firmware = host.deploy_after("mount -t tmpfs tmpfs /usr/share/OVMF", "15m");
     let needed = "needs /usr/share/OVMF/OVMF_CODE_4M.fd";
     lacks(&firmware, [needed, "apt-get install ovmf"]);
     let kernel = ["no kernel with modules is installed", "linux-image"];
@@ -103,12 +104,22 @@ fn is_completed_step_by_step(host: &Host) {
     copy(&boot_part("usb-storage.ko"), &host.modules());
 }
 
+/// When a machine was not waited for, what it showed until then is told.
+fn shows_the_machine(host: &Host) {
+    let output = host.deploy_after("true", "5s");
+    let parts = ["did not call", "whose newest lines are", "  screen "];
+    told(&output, 1, &parts);
+    let screen = fs::read(host.path("lab/nodes/vm-1/screen.png")).unwrap();
+    assert!(screen.starts_with(b"\x89PNG"));
+}
+
 #[test]
 fn a_machine_with_nvme_and_512_mib_by_the_kernel_of_this_host() {
     let host = Host::new();
     is_completed_step_by_step(&host);
 
     let _processor = processor();
+    shows_the_machine(&host);
     let output = host.deploy();
     let console = fs::read(host.path("lab/nodes/vm-1/console.log")).unwrap_or_default();
     let console = String::from_utf8_lossy(&console);
