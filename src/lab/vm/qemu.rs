@@ -33,8 +33,8 @@ const UEFI: [[&str; 2]; 3] = [
 ];
 
 /// What the processors of ProLiants have and QEMU's plainest one does not. Linux hangs early where
-/// there is `xsave` without `xsaveopt` (QEMU 7.2, Linux 6.1). SSE 4.2 is left out: QEMU computes its
-/// CRC32C bit by bit, at a third of the speed of tables.
+/// there is `xsave` without `xsaveopt` (QEMU 7.2, Linux 6.1). SSE 4.2 is left out: QEMU computes
+/// its CRC32C bit by bit, at a third of the speed of tables.
 const CPU: &str = "qemu64,+rdrand,+ssse3,+sse4.1,+popcnt,+aes,+xsave,+xsaveopt,+avx";
 
 /// Where programs are looked for beside `PATH`.
