@@ -153,8 +153,8 @@ boot_files=(
   '*/'{libata,libahci,ahci,virtio,virtio_ring,virtio_pci,virtio_net,failover,net_failover}.ko
   '*/'{virtio_pci_modern_dev,virtio_pci_legacy_dev,jbd2,mbcache,crc16,crc32c_generic,ext4,cdrom,isofs}.ko
   '*/'{configfs,target_core_mod,target_core_iblock,iscsi_target_mod}.ko
-  # What a server has and that machine has not.
-  '*/'{nvme,nvme-core,i6300esb,watchdog,bonding,tls,8021q,garp,mrp,stp,llc}.ko
+  # What a server has and that machine has not; tg3 names firmware files.
+  '*/'{tg3,nvme,nvme-core,i6300esb,watchdog,bonding,tls,8021q,garp,mrp,stp,llc}.ko
 )
 
 part_boot() {

@@ -44,7 +44,11 @@ pub(super) struct Cli {
     /// iLO of the nodes of a site that is started, e.g. ilo6 or lab-2:ilo4-rest [default: one each]
     #[arg(long, global = true, value_name = "ILO")]
     pub(super) lab_ilo: Vec<String>,
-    /// Deploy ISO of virtual machines (vm-1 …) of a site that is started [default: made of this
+    /// What virtual machines (vm-1 …) of a site that is started are made of, e.g. disk=nvme or
+    /// vm-2:memory_mib=512 [default: disk=sata, memory_mib=768]
+    #[arg(long, global = true, value_name = "PART")]
+    pub(super) lab_vm: Vec<String>,
+    /// Deploy ISO of virtual machines of a site that is started [default: made of this
     /// host's kernel]
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) lab_deploy_iso: Option<PathBuf>,
@@ -505,11 +509,12 @@ const COMMANDS: [&str; 19] = [
 
 /// Puts the word `run` before a flow. A unique command word is never a flow's name.
 pub(super) fn with_run(mut args: Vec<OsString>) -> Vec<OsString> {
-    const WITH_VALUE: [&str; 9] = [
+    const WITH_VALUE: [&str; 10] = [
         "--config",
         "--lab-dir",
         "--lab-fault",
         "--lab-ilo",
+        "--lab-vm",
         "--lab-deploy-iso",
         "--server",
         "--ca-file",

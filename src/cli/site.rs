@@ -172,6 +172,7 @@ pub(super) fn lab_options(cli: &Cli, dir: PathBuf, nodes: usize, vms: usize) -> 
     SiteOptions {
         nodes,
         vms,
+        vm_parts: cli.lab_vm.clone(),
         vm_deploy_iso: cli.lab_deploy_iso.clone(),
         faults: cli.lab_fault.clone(),
         ilos: cli.lab_ilo.clone(),

@@ -8,5 +8,6 @@
 )]
 
 mod deploy;
+mod installed;
 mod parts;
 mod site;

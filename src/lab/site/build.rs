@@ -4,6 +4,7 @@ use super::faults::Faults;
 use super::full::full_for;
 use super::generations::Generations;
 use super::hardware::Hardware;
+use super::machines::Machines;
 use super::network::{Block, Counts, Place};
 use super::record::{self, NodeRecord, Record, StoreRecord};
 use super::{Inner, Server, Site, SiteOptions, deploy_iso, describe, state};
@@ -62,6 +63,7 @@ impl Ground {
     fn prepare(options: &SiteOptions) -> Result<Self> {
         let faults = Faults::parse(&options.faults)?;
         let generations = Generations::parse(&options.ilos)?;
+        let machines = Machines::parse(&options.vm_parts)?;
         let counts = Counts {
             simulated: options.nodes,
             vms: options.vms,
@@ -77,6 +79,7 @@ impl Ground {
         let names: Vec<&str> = nodes.iter().map(|(_, node)| node.name.as_str()).collect();
         faults.check_nodes(&names)?;
         generations.check_nodes(&names)?;
+        machines.check_nodes(&names)?;
         make_private_dir(&dir.join("tls"))?;
         let authority = Authority::open(&dir.join("tls"))?;
         let identity = authority.issue(&[block.services().into()])?;
@@ -98,6 +101,7 @@ impl Ground {
             trust: &trust,
             faults: &faults,
             generations: &generations,
+            machines: &machines,
             block,
         };
         let full_for = nodes
@@ -202,6 +206,7 @@ struct ServerPlan<'a> {
     trust: &'a Trust,
     faults: &'a Faults,
     generations: &'a Generations,
+    machines: &'a Machines,
     block: Block,
 }
 
@@ -249,6 +254,7 @@ impl ServerPlan<'_> {
                     uuid: record.uuid(),
                     mac: record.mac(),
                     disk_bytes: self.options.disk_bytes,
+                    parts: self.machines.of(&record.name),
                 };
                 (index, Hardware::Vm(Vm::new(options)?))
             }

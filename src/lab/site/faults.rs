@@ -1,5 +1,6 @@
 //! What goes wrong on a site, by name: with every node, or with the one named before a colon.
 
+use super::for_nodes::ForNodes;
 use crate::error::{Error, Kind, Result};
 use crate::lab::ilo::Fault;
 use crate::lab::node::NodeFault;
@@ -8,14 +9,7 @@ use std::collections::BTreeSet;
 
 /// The faults of a site.
 #[derive(Debug)]
-pub(super) struct Faults(Vec<Entry>);
-
-#[derive(Debug)]
-struct Entry {
-    /// Whose; absent: everybody's.
-    node: Option<String>,
-    what: What,
-}
+pub(super) struct Faults(ForNodes<What>);
 
 #[derive(Debug, Clone, Copy)]
 enum What {
@@ -45,25 +39,16 @@ fn names() -> Vec<&'static str> {
 
 impl Faults {
     pub(super) fn parse(texts: &[String]) -> Result<Self> {
-        let entries = texts.iter().map(|text| Entry::parse(text));
-        entries.collect::<Result<_>>().map(Self)
+        ForNodes::parse(texts, What::parse).map(Self)
     }
 
     /// Refuses faults of nodes that do not run.
     pub(super) fn check_nodes(&self, running: &[&str]) -> Result<()> {
-        let mut named = self.0.iter().filter_map(|entry| entry.node.as_deref());
-        match named.find(|name| !running.contains(name)) {
-            None => Ok(()),
-            Some(name) => Err(Error::new(
-                Kind::Invalid,
-                format!("a fault is for {name:?}, which is no node of this lab"),
-            )
-            .hint(format!("the nodes are {}", running.join(", ")))),
-        }
+        self.0.check("a fault", running)
     }
 
     pub(super) fn of_ilo(&self, node: &str) -> BTreeSet<Fault> {
-        let ilo = self.of(node).filter_map(|what| match what {
+        let ilo = self.0.of(node).filter_map(|what| match what {
             What::Ilo(fault) => Some(fault),
             What::Node(_) | What::StoreFull => None,
         });
@@ -71,7 +56,7 @@ impl Faults {
     }
 
     pub(super) fn of_node(&self, node: &str) -> BTreeSet<NodeFault> {
-        let own = self.of(node).filter_map(|what| match what {
+        let own = self.0.of(node).filter_map(|what| match what {
             What::Node(fault) => Some(fault),
             What::Ilo(_) | What::StoreFull => None,
         });
@@ -79,34 +64,24 @@ impl Faults {
     }
 
     pub(super) fn fills_store(&self, node: &str) -> bool {
-        self.of(node).any(|what| matches!(what, What::StoreFull))
-    }
-
-    fn of(&self, node: &str) -> impl Iterator<Item = What> {
-        let applies = move |entry: &&Entry| entry.node.as_deref().is_none_or(|name| name == node);
-        self.0.iter().filter(applies).map(|entry| entry.what)
+        self.0.of(node).any(|what| matches!(what, What::StoreFull))
     }
 }
 
-impl Entry {
-    fn parse(text: &str) -> Result<Self> {
-        let (node, name) = match text.split_once(':') {
-            Some((node, name)) => (Some(node.to_owned()), name),
-            None => (None, text),
-        };
-        let ilo = name.parse().ok().map(What::Ilo);
-        let node_fault = || NodeFault::parse(name).map(What::Node);
-        let store = || (name == STORE_FULL[0]).then_some(What::StoreFull);
+impl What {
+    fn parse(name: &str) -> Result<Self> {
+        let ilo = name.parse().ok().map(Self::Ilo);
+        let node_fault = || NodeFault::parse(name).map(Self::Node);
+        let store = || (name == STORE_FULL[0]).then_some(Self::StoreFull);
         let what = ilo.or_else(node_fault).or_else(store);
-        let what = what.ok_or_else(|| {
+        what.ok_or_else(|| {
             let known = "`flowrun lab faults` lists them";
             let hint = match near(name, &names()) {
                 Some(meant) => format!("did you mean {meant}? {known}"),
                 None => known.to_owned(),
             };
             Error::new(Kind::Invalid, format!("no fault is called {name:?}")).hint(hint)
-        })?;
-        Ok(Self { node, what })
+        })
     }
 }
 

@@ -5,9 +5,11 @@ mod build;
 mod deploy_iso;
 mod describe;
 mod faults;
+mod for_nodes;
 mod full;
 mod generations;
 mod hardware;
+mod machines;
 mod network;
 mod record;
 mod state;
@@ -35,6 +37,9 @@ pub struct SiteOptions {
     pub nodes: usize,
     /// How many virtual machines: `vm-1` and so on. They need QEMU.
     pub vms: usize,
+    /// What they are made of: `disk=nvme`, `memory_mib=512` for each or, as in `vm-2:disk=nvme`,
+    /// for one. Without, a SATA disk and 768 MiB.
+    pub vm_parts: Vec<String>,
     /// What they deploy with; absent: an ISO of this program and the host's kernel.
     pub vm_deploy_iso: Option<PathBuf>,
     /// Size of a new node's disk.
@@ -56,6 +61,7 @@ impl SiteOptions {
             dir: dir.into(),
             nodes: 1,
             vms: 0,
+            vm_parts: Vec::new(),
             vm_deploy_iso: None,
             disk_bytes: 4 << 30,
             post_time: Duration::from_secs(2),

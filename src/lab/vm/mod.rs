@@ -58,6 +58,31 @@ pub(super) struct VmOptions {
     pub(super) mac: String,
     /// Size of a new disk.
     pub(super) disk_bytes: u64,
+    pub(super) parts: Parts,
+}
+
+/// What a machine is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts {
+    pub(super) disk: DiskBus,
+    pub(super) memory_mib: u32,
+}
+
+/// How the disk is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DiskBus {
+    Sata,
+    Nvme,
+}
+
+impl Default for Parts {
+    /// The memory is enough for a kernel, a ramdisk of some dozens of mebibytes, and buffers.
+    fn default() -> Self {
+        Self {
+            disk: DiskBus::Sata,
+            memory_mib: 768,
+        }
+    }
 }
 
 impl VmOptions {
@@ -94,6 +119,14 @@ struct Boots {
     all: Vec<Boot>,
     /// Bytes written to the disk in the boots before, and in this one.
     written: (u64, u64),
+}
+
+/// Whether this system has what machines need.
+///
+/// # Errors
+/// `unsupported` that names what to install.
+pub(super) fn check_installed() -> Result<()> {
+    Installed::find().map(drop)
 }
 
 impl Vm {

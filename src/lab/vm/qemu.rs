@@ -7,7 +7,7 @@
 //! cold start with another boot order makes a one-time boot exact, since SeaBIOS resets once more
 //! after a warm one.
 
-use super::VmOptions;
+use super::{DiskBus, Parts, VmOptions};
 use crate::error::{Error, Kind, Result};
 use crate::ilo::model::BootMode;
 use crate::lab::host::BootSource;
@@ -33,12 +33,9 @@ const UEFI: [[&str; 2]; 3] = [
 ];
 
 /// What the processors of ProLiants have and QEMU's plainest one does not. Linux hangs early where
-/// there is `xsave` without `xsaveopt` (QEMU 7.2, Linux 6.1). SSE 4.2 is left out: QEMU computes its
-/// CRC32C bit by bit, at a third of the speed of tables.
+/// there is `xsave` without `xsaveopt` (QEMU 7.2, Linux 6.1). SSE 4.2 is left out: QEMU computes
+/// its CRC32C bit by bit, at a third of the speed of tables.
 const CPU: &str = "qemu64,+rdrand,+ssse3,+sse4.1,+popcnt,+aes,+xsave,+xsaveopt,+avx";
-
-/// Enough for a kernel, a ramdisk of some dozens of mebibytes, and buffers.
-const MEMORY_MIB: u32 = 768;
 
 /// Where programs are looked for beside `PATH`.
 const MORE_PLACES: [&str; 3] = ["/usr/bin", "/usr/local/bin", "/usr/libexec"];
@@ -114,16 +111,20 @@ impl Start<'_> {
     /// QEMU's arguments. There is no secret in them: others see a process's arguments.
     pub(super) fn arguments(&self) -> Vec<String> {
         let VmOptions { name, uuid, .. } = self.options;
+        let Parts { disk, memory_mib } = self.options.parts;
         let serial = self.options.serial();
+        let disk = match disk {
+            DiskBus::Sata => format!("ide-hd,bus=ide.0,wwn={}", self.options.wwn()),
+            DiskBus::Nvme => "nvme".to_owned(),
+        };
         let fixed = format!(
-            "-no-user-config -nodefaults -display none -machine q35 -accel tcg -cpu {CPU} -smp 1 -m {MEMORY_MIB} \
+            "-no-user-config -nodefaults -display none -machine q35 -accel tcg -cpu {CPU} -smp 1 -m {memory_mib} \
              -action reboot=shutdown,shutdown=pause -uuid {uuid} -device VGA \
              -chardev file,id=serial,path=/dev/stdout -serial chardev:serial \
              -chardev file,id=firmware,path=/dev/stderr \
              -device isa-debugcon,iobase=0x402,chardev=firmware \
-             -device ide-hd,bus=ide.0,drive=disk,serial={serial},wwn={},bootindex=1 \
-             -device qemu-xhci,id=usb",
-            self.options.wwn(),
+             -device {disk},drive=disk,serial={serial},bootindex=1 \
+             -device qemu-xhci,id=usb"
         );
         let mut arguments: Vec<String> = fixed.split_whitespace().map(str::to_owned).collect();
         let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);

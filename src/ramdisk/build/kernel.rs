@@ -62,13 +62,13 @@ impl Kernel {
     }
 
     fn of_files(kernel: &Path, modules: &Path, unpacked: Option<TempDir>) -> Result<Self> {
-        let image = std::fs::read(kernel).map_err(|e| Error::io(kernel, "read", &e))?;
+        let image = std::fs::read(kernel).map_err(|e| unreadable(kernel, &e))?;
         let release = release_of(&image).ok_or_else(|| {
             Error::new(Kind::Invalid, "not a Linux kernel for x86 (bzImage)")
                 .target(kernel.display().to_string())
         })?;
         let mut found = BTreeMap::new();
-        list(modules, &mut found).map_err(|e| Error::io(modules, "list", &e))?;
+        list(modules, false, &mut found).map_err(|e| Error::io(modules, "list", &e))?;
         if found.is_empty() {
             return Err(
                 Error::new(Kind::NotFound, "no kernel modules in this folder")
@@ -100,6 +100,16 @@ impl Kernel {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).map_err(|e| failed(&e))?;
         Ok(Some(bytes))
+    }
+}
+
+fn unreadable(kernel: &Path, e: &std::io::Error) -> Error {
+    let error = Error::io(kernel, "read", e);
+    match e.kind() {
+        std::io::ErrorKind::PermissionDenied => error.hint(
+            "Ubuntu lets root alone read its kernels: chmod +r it, or build with --kernel-package",
+        ),
+        _ => error,
     }
 }
 
@@ -170,20 +180,24 @@ fn name_of(path: &Path) -> Option<String> {
     matches!(rest, "" | ".gz" | ".xz" | ".zst").then(|| stem.replace('-', "_"))
 }
 
-fn list(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> std::io::Result<()> {
+/// Adds the modules in a folder. As depmod has it by default, those below `updates` go before all
+/// others.
+fn list(
+    folder: &Path,
+    is_update: bool,
+    found: &mut BTreeMap<String, PathBuf>,
+) -> std::io::Result<()> {
     let mut entries = std::fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
         // `build` and `source` are links to elsewhere.
         if entry.file_type()?.is_dir() {
-            list(&path, found)?;
-        } else if let Some(name) = name_of(&path) {
-            // As depmod has it by default, `updates` goes before all others.
-            let is_update = path.components().any(|part| part.as_os_str() == "updates");
-            if is_update || !found.contains_key(&name) {
-                found.insert(name, path);
-            }
+            list(&path, is_update || entry.file_name() == "updates", found)?;
+        } else if let Some(name) = name_of(&path)
+            && (is_update || !found.contains_key(&name))
+        {
+            found.insert(name, path);
         }
     }
     Ok(())
@@ -273,11 +287,33 @@ mod tests {
             ("kernel/nvme-core.ko", Some("nvme_core")),
             ("a/tg3.ko.xz", Some("tg3")),
             ("a/tg3.ko.zst", Some("tg3")),
+            ("a/tg3.ko.gz", Some("tg3")),
             ("modules.builtin", None),
             ("a.ko.sig", None),
         ] {
             assert_eq!(name_of(Path::new(file)).as_deref(), name, "{file}");
         }
+    }
+
+    #[test]
+    fn an_update_goes_before_the_module_that_came_with_the_kernel() {
+        let root = tempfile::tempdir().unwrap();
+        // A name above the kernel's own folder says nothing.
+        let modules = root.path().join("updates/6.1.0");
+        for path in [
+            "kernel/a.ko",
+            "updates/dkms/a.ko.zst",
+            "zfs/a.ko",
+            "zfs/b.ko",
+        ] {
+            let path = modules.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let mut found = BTreeMap::new();
+        list(&modules, false, &mut found).unwrap();
+        assert_eq!(found["a"], modules.join("updates/dkms/a.ko.zst"));
+        assert_eq!(found["b"], modules.join("zfs/b.ko"));
     }
 
     #[test]

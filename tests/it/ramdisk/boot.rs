@@ -5,6 +5,7 @@ use super::build;
 use crate::image::{noise, show, text};
 use crate::support::boot_part;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -20,6 +21,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
@@ -42,11 +45,16 @@ const DISK_BYTES: usize = 64 << 20;
 
 type Heard = mpsc::UnboundedSender<(&'static str, Value)>;
 
-/// What the ramdisk posts.
+/// What the ramdisk posts. It is heard when it calls again.
 fn deployer(heard: Heard) -> Router {
     let node = format!("/v1/nodes/{UUID}/vendor_passthru");
-    let callback = async |State(heard): State<Heard>, Json(body): Json<Value>| {
+    let is_first = Arc::new(AtomicBool::new(true));
+    let callback = async move |State(heard): State<Heard>, Json(body): Json<Value>| {
+        if is_first.swap(false, Ordering::Relaxed) {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        }
         heard.send(("callback", body)).unwrap();
+        StatusCode::OK
     };
     let log = async |State(heard): State<Heard>, Json(body): Json<Value>| {
         heard.send(("log", body)).unwrap();
@@ -250,6 +258,7 @@ fn check_logs(console: &str, log: &str) {
     for line in [
         "the clock was",
         "10.0.2.77/24 as the parameters say",
+        "pass_deploy_info: answered 503",
         "rebooting",
     ] {
         assert!(console.contains(line), "no {line:?} in:\n{console}");

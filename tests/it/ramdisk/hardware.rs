@@ -1,10 +1,12 @@
 //! A machine with what servers have: an NVMe disk in blocks of 4096 bytes, two network cards that
-//! are a bond in a VLAN, DHCP, little memory, and a watchdog, which has the last word.
+//! are a bond in a VLAN, DHCP, little memory, a USB stick that somebody forgot, and a watchdog,
+//! which has the last word.
 
 use super::boot::{INITIATOR, IQN, Machine, PATIENCE, boot_iso, called, host, own_address, shown};
 use super::switch::{Switch, netdev};
 use crate::image::{noise, show};
 use bytes::Bytes;
+use flowrun::image::vfat::{VfatSpec, make_vfat};
 use flowrun::iscsi::{Chap, LoginOptions, Session};
 use flowrun::secret::Secret;
 use std::fs;
@@ -18,6 +20,8 @@ const VLAN: u16 = 42;
 /// Smaller ones are not taken without a hint.
 const DISK_BYTES: u64 = 5 << 30;
 const BLOCK_BYTES: u64 = 4096;
+/// The smallest disk that is large enough, if it were one.
+const STICK_BYTES: u64 = 9 << 29;
 
 /// The network behind the switch: addresses by DHCP, and a way to this host.
 fn network(folder: &Path) -> Machine {
@@ -37,17 +41,36 @@ fn network(folder: &Path) -> Machine {
     Machine(command.spawn().unwrap())
 }
 
+/// A stick in front of the floppy that has parameters, too, and another label; and what it holds.
+fn stick(path: &Path) -> Vec<u8> {
+    let url = ("ironic_api_url".to_owned(), "https://10.0.2.2:9".to_owned());
+    let spec = VfatSpec {
+        label: "OTHER".into(),
+        parameters: [url].into(),
+        ..VfatSpec::default()
+    };
+    let mut options = fs::File::options();
+    let file = options.read(true).write(true).create_new(true);
+    let file = file.open(path).unwrap();
+    make_vfat(&spec, &file).unwrap();
+    let bytes = fs::read(path).unwrap();
+    file.set_len(STICK_BYTES).unwrap();
+    bytes
+}
+
 /// The machine; its console takes what is typed, and its monitor after Control-A C.
 fn machine(folder: &Path) -> Machine {
     let fixed = "-no-user-config -nodefaults -display none -machine q35 -m 384 -accel tcg \
          -no-reboot -device ide-cd,drive=cd,bootindex=0 \
          -device nvme,drive=disk,serial=NVME0001,logical_block_size=4096,physical_block_size=4096 \
-         -device qemu-xhci,id=usb -device usb-storage,bus=usb.0,drive=floppy,removable=on \
+         -device qemu-xhci,id=usb -device usb-storage,bus=usb.0,drive=stick,removable=on \
+         -device usb-storage,bus=usb.0,drive=floppy,removable=on \
          -device i6300esb -serial chardev:console -mon chardev=console";
     let mut command = Command::new("qemu-system-x86_64");
     command.args(fixed.split_whitespace());
     for (id, more) in [
         ("cd", ",readonly=on,media=cdrom"),
+        ("stick", ""),
         ("floppy", ",readonly=on"),
         ("disk", ""),
     ] {
@@ -112,6 +135,7 @@ async fn a_server_s_disk_network_and_watchdog() {
         .open(path("disk"))
         .unwrap();
     disk.set_len(DISK_BYTES).unwrap();
+    let forgotten = stick(&path("stick"));
     // A kernel that panics stays so: only the watchdog ends it.
     boot_iso(
         folder.path(),
@@ -144,6 +168,11 @@ async fn a_server_s_disk_network_and_watchdog() {
     disk.read_exact_at(&mut written, 3 * BLOCK_BYTES).unwrap();
     assert!(written == image);
 
+    let mut held = vec![0; forgotten.len()];
+    let stick = fs::File::open(path("stick")).unwrap();
+    stick.read_exact_at(&mut held, 0).unwrap();
+    assert!(held == forgotten);
+
     // Break and C on a serial console: the kernel panics.
     keyboard.write_all(b"\x01bc").unwrap();
     let ended = machine.ended().await;
@@ -151,6 +180,8 @@ async fn a_server_s_disk_network_and_watchdog() {
     assert!(ended.success());
     let console = console();
     for line in [
+        "] 9437184 512-byte logical blocks",
+        "parameters read from the floppy in sd",
         "from DHCP server 10.0.2.2",
         "network: vlan0 52:54:00:00:00:01",
         "disk: nvme0n1 of 5120 MiB, ",

@@ -3,6 +3,7 @@
 use super::parts::{CONSOLE, Exporter, Instance, Parts, classic_iso, parts};
 use super::site::{VmSite, Wanted};
 use crate::flow::{signal, text, told};
+use crate::support::boot_part;
 use serde_json::Value;
 use std::process::Output;
 
@@ -144,13 +145,25 @@ fn by_boot_iso(ilo: &str, firmware: &str, root: &str, then: impl FnOnce(&mut VmS
 #[test]
 fn a_partition_by_bios_and_its_boot_iso_which_boots_again() {
     by_boot_iso("ilo4-ribcl", "BIOS", "/dev/sda4", |site| {
-        let before = site.fetched("boot-");
+        let (place, signed) = site.cdrom();
+        assert!(place.contains("/boot-"), "{place}");
         site.succeeded(&site.flow("reboot").output().unwrap());
         site.hear("@instance up");
         let heard = site.hear("@end");
         assert!(heard.word("ephemeral").ends_with("boots 2"), "{heard:?}");
-        assert_eq!(sources(&site.lab.state()["nodes"][0]), ["cdrom"; 3]);
-        assert!(site.fetched("boot-") > before, "it was read again");
+        let state = site.lab.state()["nodes"][0].take();
+        assert_eq!(sources(&state), ["cdrom"; 3]);
+        let (same_place, renewed) = site.cdrom();
+        assert_eq!(same_place, place);
+        for part in ["temp_url_sig", "temp_url_expires"] {
+            assert_ne!(renewed[part], signed[part], "{part}");
+        }
+        // It is by the new one that all was read again.
+        let read = state["machine"]["media"][1]["bytes"].as_u64().unwrap();
+        let Instance { ramdisk, .. } = &parts().instance;
+        let files = [boot_part("vmlinuz"), ramdisk.clone()];
+        let needed = files.map(|file| file.metadata().unwrap().len());
+        assert!(read >= needed.iter().sum(), "{read} of {needed:?}");
     });
 }
 

@@ -5,6 +5,7 @@ use crate::flow::{FLOW, LabUp, code, flowrun, pause, text, until_entry};
 use flowrun::clock;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -36,11 +37,16 @@ pub(super) struct Wanted<'a> {
     pub(super) instance_info: String,
 }
 
+/// Waits for a processor to emulate a machine on.
+pub(super) fn processor() -> MutexGuard<'static, ()> {
+    let processor = &PROCESSORS[NEXT.fetch_add(1, Ordering::Relaxed) % PROCESSORS.len()];
+    processor.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl VmSite {
     /// A site whose machine has this iLO and deploy ISO.
     pub(super) fn start(ilo: &str, iso: &Path) -> Self {
-        let processor = &PROCESSORS[NEXT.fetch_add(1, Ordering::Relaxed) % PROCESSORS.len()];
-        let processor = processor.lock().unwrap_or_else(PoisonError::into_inner);
+        let processor = processor();
         let ilo = format!("vm-1:{ilo}");
         Self {
             lab: LabUp::start_with(
@@ -64,11 +70,14 @@ impl VmSite {
         self.processor = None;
     }
 
+    fn description(&self) -> Value {
+        let file = fs::read(self.lab.path("site.json")).unwrap();
+        serde_json::from_slice::<Value>(&file).unwrap()["site"].take()
+    }
+
     /// Writes `flowrun.toml`: the site's services, real boot loaders, the machine.
     pub(super) fn configure(&self, wanted: &Wanted<'_>) {
-        let site: Value =
-            serde_json::from_slice(&fs::read(self.lab.path("site.json")).unwrap()).unwrap();
-        let site = &site["site"];
+        let site = self.description();
         let (api, store, node) = (&site["api"], &site["object_store"], &site["nodes"][0]);
         let driver = &node["driver_info"];
         let key = self.lab.path("store-key");
@@ -183,13 +192,29 @@ impl VmSite {
         }
     }
 
-    /// How often objects whose names begin so were asked for.
-    pub(super) fn fetched(&self, prefix: &str) -> usize {
-        let state = self.lab.state();
-        let accesses = state["object_store"]["accesses"].as_array().unwrap().iter();
-        let names = accesses.filter(|access| access["temp_url"] == true);
-        let names = names.filter_map(|access| access["object"].as_str());
-        names.filter(|name| name.starts_with(prefix)).count()
+    /// Where the medium in the CD drive comes from, and its signature, as an iLO with RIBCL shows
+    /// them.
+    pub(super) fn cdrom(&self) -> (String, BTreeMap<String, String>) {
+        let site = self.description();
+        let driver = &site["nodes"][0]["driver_info"];
+        let given = |value: &Value| value.as_str().unwrap().to_owned();
+        let script = format!(
+            "<?xml version=\"1.0\"?>\r\n<RIBCL VERSION=\"2.0\"><LOGIN USER_LOGIN={} PASSWORD={:?}>\
+             <RIB_INFO MODE=\"read\"><GET_VM_STATUS DEVICE=\"CDROM\"/></RIB_INFO></LOGIN></RIBCL>",
+            driver["ilo_username"],
+            fs::read_to_string(given(&driver["ilo_password_file"])).unwrap(),
+        );
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--fail", "--cacert", &given(&site["ca_file"])]);
+        curl.args(["--data-binary", &script]);
+        let asked = curl.arg(format!("{}/ribcl", given(&driver["ilo_address"])));
+        let answer = text(&asked.output().unwrap());
+        let (_, url) = answer.split_once("IMAGE_URL=\"").unwrap();
+        let url = url.split('"').next().unwrap().replace("&amp;", "&");
+        let (place, query) = url.split_once('?').unwrap();
+        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap());
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        (place.to_owned(), pairs.collect())
     }
 
     /// The machine's process, in `/proc`, if it runs.
