@@ -2,7 +2,7 @@
 
 use super::format::{as_f64, bytes, paint, seconds};
 use crate::cli::output::out;
-use crate::engine::{Event, What};
+use crate::engine::{CONSOLE, Event, What};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -90,6 +90,8 @@ pub(super) fn line(event: &Event, colour: bool) -> Option<String> {
             "{node}: {} {what} is {found}, and was {recorded} when the journal was written",
             paint("drift", "33", colour)
         )),
+        // A kernel's hundreds of lines are for who asks for the log.
+        What::Log { level, .. } if level == CONSOLE => None,
         What::Log { level, text, .. } if level == "info" => Some(format!("{node}: {text}")),
         What::Log { level, text, .. } => {
             Some(format!("{node}: {} {text}", paint(level, "33", colour)))

@@ -4,7 +4,7 @@ use super::args::Cli;
 use super::format;
 use crate::api::Api;
 use crate::config::{Config, SecretSource, SwiftSection};
-use crate::engine::Engine;
+use crate::engine::{CONSOLE, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::lab::site::{Site as Lab, SiteOptions};
 use crate::lua::LuaRuntime;
@@ -69,6 +69,10 @@ impl Ground {
         let registry = Arc::new(registry(&site));
         let runtime = Arc::new(LuaRuntime::new(registry.clone()));
         let engine = Engine::new(&config.state_dir(), registry.clone(), runtime)?;
+        if let Some(own) = lab.as_ref().and_then(|lab| lab.own.as_ref()) {
+            let engine = engine.clone();
+            own.on_console(move |node, line| engine.log_of_node(node, CONSOLE, line));
+        }
         let runtime = LuaRuntime::new(registry.clone());
         Ok(Self {
             config,

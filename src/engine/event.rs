@@ -8,6 +8,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
+/// Level of the log's lines that a lab's virtual machine printed on its serial console.
+pub const CONSOLE: &str = "console";
+
 /// One event of a run; `--json` prints it as one line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Event {

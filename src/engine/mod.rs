@@ -22,7 +22,7 @@ pub use bundle::{
     Files, Folder, QUIRKS, add_quirks, collect as collect_bundle, is_quirk, is_test, read_folder,
     read_folders, seal as seal_bundle,
 };
-pub use event::{Event, Events, What};
+pub use event::{CONSOLE, Event, Events, What};
 pub use interrupt::{Hang, Interrupted, Point, Side};
 pub use live::{Handle, LiveRef, LiveValue};
 pub use meter::{BOUNDS, Latency, Meter};
@@ -194,6 +194,14 @@ impl Engine {
     /// Adds a line to the log of a run of this process; of others there is nothing to add to.
     pub fn log(&self, run: &str, level: &str, text: &str) {
         let run = self.held().get(run).cloned();
+        if let Some(run) = run {
+            run.log(level, "", text);
+        }
+    }
+
+    /// Adds a line to the log of the run of this process that has the node, if there is one.
+    pub fn log_of_node(&self, node: &str, level: &str, text: &str) {
+        let run = self.held().values().find(|run| run.node == node).cloned();
         if let Some(run) = run {
             run.log(level, "", text);
         }

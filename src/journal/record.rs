@@ -175,7 +175,7 @@ pub struct Entry {
 pub struct LogLine {
     /// Milliseconds since 1970.
     pub t_ms: u64,
-    /// `info`, `warn` or `error`.
+    /// `info`, `warn`, `error`, or [`console`](crate::engine::CONSOLE).
     pub level: String,
     /// Path of the step it belongs to.
     pub step: String,

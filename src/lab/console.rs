@@ -3,10 +3,11 @@
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::ramdisk::deploy::{Log, printable};
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// The file that every boot of a node appends to.
@@ -14,6 +15,16 @@ use std::time::Instant;
 pub(super) struct ConsoleLog {
     path: PathBuf,
     file: Mutex<File>,
+    listener: OnceLock<Listener>,
+}
+
+/// Who is told each line while the machine prints it.
+pub(super) struct Listener(pub(super) Box<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
 }
 
 /// The console during one boot.
@@ -31,7 +42,13 @@ impl ConsoleLog {
         Ok(Arc::new(Self {
             path: path.to_owned(),
             file: Mutex::new(file),
+            listener: OnceLock::new(),
         }))
+    }
+
+    /// Has the lines of machines told too; only the first that asks hears them.
+    pub(super) fn listen(&self, listener: Listener) {
+        _ = self.listener.set(listener);
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -60,6 +77,13 @@ impl Console {
     /// Takes what a machine printed, as it is.
     pub(super) fn raw(&self, bytes: &[u8]) {
         self.log.write(bytes);
+    }
+
+    /// A line of what [`Self::raw`] took is whole.
+    pub(super) fn printed(&self, line: &str) {
+        if let Some(listener) = self.log.listener.get() {
+            (listener.0)(&printable(line));
+        }
     }
 }
 

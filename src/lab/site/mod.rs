@@ -14,6 +14,7 @@ mod network;
 mod record;
 mod state;
 
+use super::console::Listener;
 use super::ilo::{Generation, Machine};
 use crate::error::{Error, Result};
 use crate::http::server::ServerHandle;
@@ -123,6 +124,17 @@ impl Site {
     #[must_use]
     pub fn snapshot(&self) -> Value {
         self.inner.snapshot()
+    }
+
+    /// Has `hear` told each line that a virtual machine prints on its serial console, after the
+    /// machine's name.
+    pub fn on_console(&self, hear: impl Fn(&str, &str) + Clone + Send + Sync + 'static) {
+        for server in &self.inner.servers {
+            let (name, hear) = (server.record.name.clone(), hear.clone());
+            if let Hardware::Vm(vm) = &server.hardware {
+                vm.listen_to_console(Listener(Box::new(move |line| hear(&name, line))));
+            }
+        }
     }
 
     /// The machine of this name, to change what goes wrong with it.

@@ -11,7 +11,7 @@ mod progress;
 mod qemu;
 mod qmp;
 
-use super::console::{Console, ConsoleLog};
+use super::console::{Console, ConsoleLog, Listener};
 use super::files::make_private_dir;
 use super::host::{BootOutcome, BootRequest, BootSource, Host, Started};
 use super::ilo;
@@ -169,6 +169,10 @@ impl Vm {
 
     pub(super) fn console_path(&self) -> &Path {
         self.0.console.path()
+    }
+
+    pub(super) fn listen_to_console(&self, listener: Listener) {
+        self.0.console.listen(listener);
     }
 
     pub(super) fn boots(&self) -> Vec<Boot> {
@@ -335,6 +339,7 @@ impl Attempt {
         tasks.spawn(async move {
             let line = |line: &str| {
                 tracing::debug!(node = %name, "console: {line}");
+                console.printed(line);
                 uefi.see(line).map(|what| told.try_send(what));
             };
             drop(follow(serial, |bytes| console.raw(bytes), line).await);

@@ -113,6 +113,21 @@ fn shows_the_machine(host: &Host) {
     assert!(screen.starts_with(b"\x89PNG"));
 }
 
+/// What the machine printed is in its run's log, and what the ramdisk sent.
+fn is_in_the_log(host: &Host) {
+    let flowrun = |words: &[&str]| {
+        let mut command = Command::new(host.path("flowrun"));
+        command.args(words).arg("--lab-dir").arg(host.path("lab"));
+        command.output().unwrap()
+    };
+    let runs = flowrun(&["runs", "--json"]);
+    let newest = runs.stdout.split(|byte| *byte == b'\n').next().unwrap();
+    let run: serde_json::Value = serde_json::from_slice(newest).unwrap();
+    let log = flowrun(&["logs", run["id"].as_str().unwrap()]);
+    let lines = ["console : [", "Linux version", "info  : ramdisk: ["];
+    told(&log, 0, &lines);
+}
+
 #[test]
 fn a_machine_with_nvme_and_512_mib_by_the_kernel_of_this_host() {
     let host = Host::new();
@@ -126,6 +141,7 @@ fn a_machine_with_nvme_and_512_mib_by_the_kernel_of_this_host() {
     assert!(output.status.success(), "{}\n{console}", text(&output));
     let seen = ["hashed by the ramdisk", "boot 2    from disk", "NVMe"];
     told(&output, 0, &seen);
+    is_in_the_log(&host);
     let disk = host.path("lab/nodes/vm-1/disk.raw");
     disk_holds(&disk, &host.path("lab/images/lab-image.raw"), "raw").unwrap();
     assert!(console.contains("disk: nvme0n1 of 4096 MiB"), "{console}");
