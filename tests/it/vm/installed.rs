@@ -25,6 +25,20 @@ fn copy(file: &Path, folder: &Path) {
     fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
 }
 
+/// Makes `unshare` give a command mounts of its own: as anybody, or, where that is not allowed as
+/// in a chroot, as root.
+fn own_mounts() -> &'static [&'static str] {
+    const AS_ANYBODY: &[&str] = &["--user", "--map-root-user", "--mount"];
+    let tried = Command::new("unshare")
+        .args(AS_ANYBODY)
+        .arg("true")
+        .output();
+    match tried.unwrap().status.success() {
+        true => AS_ANYBODY,
+        false => &["--mount"],
+    }
+}
+
 /// The host, in a folder.
 struct Host(tempfile::TempDir);
 
@@ -74,7 +88,7 @@ impl Host {
     fn deploy_after(&self, change: &str, patience: &str) -> Output {
         let script = format!("{LAY} && {change} && exec \"$@\"");
         let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+        command.args(own_mounts()).args(["sh", "-c", &script]);
         command.arg(self.0.path()).arg(self.path("flowrun"));
         command.args([FLOW, "--node", "vm-1", "--lab-dir"]);
         command
