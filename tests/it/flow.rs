@@ -28,5 +28,6 @@ mod sources;
 pub(crate) const ROOT_UUID: &str = "6d1d5e0a-3f0e-4b8a-9d0e-0123456789ab";
 
 pub(crate) use site::{
-    FLOW, LabUp, code, events, flowrun, pause, root, run, scribble, signal, text, told, until_entry,
+    FLOW, LabUp, code, events, flowrun, newest_run, pause, root, run, scribble, signal, text, told,
+    until_entry,
 };

@@ -24,6 +24,13 @@ pub(crate) fn run(args: &[&str]) -> Output {
     flowrun(args).output().unwrap()
 }
 
+/// As `flowrun runs` lists it.
+pub(crate) fn newest_run(lab_dir: &str) -> Option<Value> {
+    let listed = run(&["runs", "--json", "--lab-dir", lab_dir]);
+    let newest = listed.stdout.split(|byte| *byte == b'\n').next()?;
+    serde_json::from_slice(newest).ok()
+}
+
 pub(crate) fn text(output: &Output) -> String {
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
@@ -116,12 +123,7 @@ impl LabUp {
     }
 
     pub(crate) fn newest_run(&self) -> Option<Value> {
-        let listed = run(&["runs", "--json", "--lab-dir", self.dir()]);
-        let first = String::from_utf8_lossy(&listed.stdout)
-            .lines()
-            .next()
-            .map(str::to_owned);
-        first.and_then(|line| serde_json::from_str(&line).ok())
+        newest_run(self.dir())
     }
 
     /// What the site says happened, as the end-of-run event of a harmless call.

@@ -2,7 +2,7 @@
 
 use super::parts::run;
 use super::site::processor;
-use crate::flow::{FLOW, root, text, told};
+use crate::flow::{FLOW, newest_run, root, run as flowrun, text, told};
 use crate::support::{boot_part, disk_holds, kernel_release};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -129,15 +129,10 @@ fn shows_the_machine(host: &Host) {
 
 /// What the machine printed is in its run's log, and what the ramdisk sent.
 fn is_in_the_log(host: &Host) {
-    let flowrun = |words: &[&str]| {
-        let mut command = Command::new(host.path("flowrun"));
-        command.args(words).arg("--lab-dir").arg(host.path("lab"));
-        command.output().unwrap()
-    };
-    let runs = flowrun(&["runs", "--json"]);
-    let newest = runs.stdout.split(|byte| *byte == b'\n').next().unwrap();
-    let run: serde_json::Value = serde_json::from_slice(newest).unwrap();
-    let log = flowrun(&["logs", run["id"].as_str().unwrap()]);
+    let lab = host.path("lab");
+    let lab = lab.to_str().unwrap();
+    let id = newest_run(lab).unwrap()["id"].take();
+    let log = flowrun(&["logs", id.as_str().unwrap(), "--lab-dir", lab]);
     let lines = ["console : [", "Linux version", "info  : ramdisk: ["];
     told(&log, 0, &lines);
 }
