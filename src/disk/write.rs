@@ -17,12 +17,14 @@ use std::sync::Arc;
 
 /// Zeros within a piece are told apart by this much: QEMU's usual cluster.
 const GRANULE: usize = 64 << 10;
-/// Longest run of zeros that is one command of the writer, so that guard and progress are asked,
-/// and a disk that writes them out answers all that are under way before their deadline.
+/// Longest run of zeros that is one call, so that guard and progress are asked.
 const ZERO_RUN: u64 = 32 << 20;
+/// Runs of zeros under way at once beside the writes of data, where the disk zeroes by itself:
+/// data that waited for them would leave the line idle.
+const ZERO_DEPTH: usize = 4;
 /// A resumed write looks at the disk until this many pieces in a row are not what they should be:
-/// more than one write is under way when a host dies.
-const RESUME_MISSES: u32 = 8;
+/// as many as may be under way when a host dies.
+const RESUME_MISSES: u64 = 8 + ZERO_DEPTH as u64 * ZERO_RUN / PIECE_BYTES;
 
 /// How to write.
 #[derive(Clone)]
@@ -118,7 +120,8 @@ pub(super) async fn write_segments(
         lun,
         overlays,
         options,
-        going: FuturesUnordered::new(),
+        writes: FuturesUnordered::new(),
+        zeroing: FuturesUnordered::new(),
         zeros: (0, 0),
         misses: if options.resume { 0 } else { RESUME_MISSES },
         overlaid: 0,
@@ -159,11 +162,12 @@ struct Writer<'a> {
     lun: &'a dyn Lun,
     overlays: &'a [Overlay],
     options: &'a WriteOptions,
-    going: FuturesUnordered<BoxFuture<'a, Result<()>>>,
+    writes: FuturesUnordered<BoxFuture<'a, Result<()>>>,
+    zeroing: FuturesUnordered<BoxFuture<'a, Result<()>>>,
     /// Zeros that were not told to the disk yet: offset and length.
     zeros: (u64, u64),
     /// Pieces in a row that a resumed write found missing.
-    misses: u32,
+    misses: u64,
     /// Bytes of overlays that found their place.
     overlaid: usize,
     progress: Progress,
@@ -308,12 +312,12 @@ impl Writer<'_> {
             .next_multiple_of(usize::try_from(block).unwrap_or(1));
         let mut lba = offset / block;
         while !data.is_empty() {
-            self.make_room().await?;
+            self.room_for_data().await?;
             let chunk = data.split_to(step.min(data.len()));
             let length = u64::try_from(chunk.len()).unwrap_or(0);
             self.written.data_bytes += length;
             let lun = self.lun;
-            self.going.push(lun.write(lba, chunk));
+            self.writes.push(lun.write(lba, chunk));
             lba += length / block;
         }
         Ok(())
@@ -337,24 +341,41 @@ impl Writer<'_> {
         if length == 0 || self.options.disk_is_zero {
             return Ok(());
         }
-        self.make_room().await?;
         let (lun, block) = (self.lun, self.block());
-        self.going
-            .push(lun.write_zeroes(offset / block, length / block));
+        let zeroing = lun.write_zeroes(offset / block, length / block);
+        if !lun.zeroes_are_cheap() {
+            self.room_for_data().await?;
+            self.writes.push(zeroing);
+            return Ok(());
+        }
+        while self.zeroing.len() >= ZERO_DEPTH {
+            self.one_ends().await?;
+        }
+        (self.options.guard.0)()?;
+        self.zeroing.push(zeroing);
         Ok(())
     }
 
-    async fn make_room(&mut self) -> Result<()> {
-        while self.going.len() >= self.options.queue_depth {
-            self.going.next().await.transpose()?;
+    async fn room_for_data(&mut self) -> Result<()> {
+        while self.writes.len() >= self.options.queue_depth {
+            self.one_ends().await?;
         }
         (self.options.guard.0)()
     }
 
+    /// Waits for any that is under way.
+    async fn one_ends(&mut self) -> Result<()> {
+        tokio::select! {
+            Some(done) = self.writes.next() => done,
+            Some(done) = self.zeroing.next() => done,
+            else => Ok(()),
+        }
+    }
+
     async fn finish(mut self) -> Result<Written> {
         self.flush_zeros().await?;
-        while let Some(done) = self.going.next().await {
-            done?;
+        while !(self.writes.is_empty() && self.zeroing.is_empty()) {
+            self.one_ends().await?;
         }
         let wanted: usize = self
             .overlays

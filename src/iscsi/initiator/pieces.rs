@@ -25,7 +25,7 @@ const CONCURRENCY: usize = 16;
 
 /// Bytes that one command may zero, by WRITE SAME or UNMAP: what Linux asks for at most. A disk
 /// that cannot unmap has them written before it answers, and the answer has a deadline. For the
-/// same reason a call has one such command under way.
+/// same reason a session has one such command under way.
 const LARGEST_ZERO: u64 = 32 << 20;
 
 /// The same while data is under way: targets that keep the disk in a file, as tgt, write nothing
@@ -51,7 +51,7 @@ impl Session {
             let force = false;
             (Cdb::Write { lba, blocks, force }, Transfer::Out(piece))
         });
-        self.run_all("WRITE", CONCURRENCY, writes).await
+        self.write_all(writes).await
     }
 
     pub(super) async fn read_pieces(&self, lba: u64, blocks: u32) -> Result<Bytes, Failure> {
@@ -139,7 +139,7 @@ impl Session {
                 };
                 (cdb, Transfer::Out(zeros(1)))
             });
-            match self.run_all("WRITE SAME(16)", 1, same).await {
+            match self.zero_in_turn("WRITE SAME(16)", same).await {
                 Err(failure) if is_illegal(&failure) => {
                     self.shared.no_write_same.store(true, Ordering::Relaxed);
                 }
@@ -154,7 +154,7 @@ impl Session {
                 Transfer::Out(zeros(blocks)),
             )
         });
-        self.run_all("WRITE", CONCURRENCY, writes).await
+        self.write_all(writes).await
     }
 
     pub(super) async fn unmap_pieces(&self, lba: u64, blocks: u64) -> Result<(), Failure> {
@@ -169,19 +169,30 @@ impl Session {
             let length = u16::try_from(list.len()).unwrap_or(0);
             (Cdb::Unmap { length }, Transfer::Out(list))
         });
-        self.run_all("UNMAP", 1, unmaps).await
+        self.zero_in_turn("UNMAP", unmaps).await
     }
 
-    /// Runs commands that change the medium, several at a time, until all are done or one fails.
-    async fn run_all(
+    /// Runs commands that zero or unmap, one after the other and none of another call between.
+    async fn zero_in_turn(
         &self,
         name: &'static str,
-        at_a_time: usize,
+        commands: impl Iterator<Item = (Cdb, Transfer)> + Send,
+    ) -> Result<(), Failure> {
+        let _turn = self.shared.zeroing.lock().await;
+        for (cdb, transfer) in commands {
+            self.run(name, cdb, transfer).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs writes, several at a time, until all are done or one fails.
+    async fn write_all(
+        &self,
         commands: impl Iterator<Item = (Cdb, Transfer)> + Send,
     ) -> Result<(), Failure> {
         stream::iter(commands)
-            .map(|(cdb, transfer)| async move { self.run(name, cdb, transfer).await.map(drop) })
-            .buffer_unordered(at_a_time)
+            .map(|(cdb, transfer)| async move { self.run("WRITE", cdb, transfer).await.map(drop) })
+            .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) primed: AtomicBool,
     /// The unit refused to write zeros by unmapping.
     pub(super) no_write_same: AtomicBool,
+    /// Held by the call that zeroes: what a target is asked to zero at a time is bounded.
+    pub(super) zeroing: Mutex<()>,
 }
 
 /// Bytes of data in flight: enough for a queue of eight transfers, and not more than what stays
@@ -96,6 +98,7 @@ impl Session {
             key,
             primed: AtomicBool::new(false),
             no_write_same: AtomicBool::new(false),
+            zeroing: Mutex::new(()),
         };
         // The driver ends by itself when the last handle is gone: it still has to log out then.
         TaskTracker::new().spawn(Driver::new(plan, opened, inbox, state).run());
