@@ -5,6 +5,8 @@ use super::*;
 use futures_util::future::BoxFuture;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// A disk in memory, full of old data, that can fail at a block.
 struct MemoryLun {
@@ -12,6 +14,9 @@ struct MemoryLun {
     block: u32,
     bad: Option<u64>,
     cheap: bool,
+    /// Zeros wait until so many bytes of data are written.
+    zeros_after: usize,
+    data: watch::Sender<usize>,
 }
 
 impl MemoryLun {
@@ -21,6 +26,8 @@ impl MemoryLun {
             block,
             bad,
             cheap: false,
+            zeros_after: 0,
+            data: watch::Sender::new(0),
         }
     }
 
@@ -45,6 +52,7 @@ impl Lun for MemoryLun {
                 return Err(Error::new(Kind::Io, "medium error"));
             }
             self.bytes.lock().unwrap()[self.range(lba, data.len())].copy_from_slice(&data);
+            self.data.send_modify(|bytes| *bytes += data.len());
             Ok(())
         })
     }
@@ -55,6 +63,10 @@ impl Lun for MemoryLun {
     fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>> {
         let length = usize::try_from(blocks * u64::from(self.block)).unwrap();
         Box::pin(async move {
+            let mut data = self.data.subscribe();
+            data.wait_for(|bytes| *bytes >= self.zeros_after)
+                .await
+                .unwrap();
             self.bytes.lock().unwrap()[self.range(lba, length)].fill(0);
             Ok(())
         })
@@ -194,6 +206,30 @@ async fn only_data_is_sent_where_zeros_are_cheap_or_known() {
         let zero_commands = if disk_is_zero { 0 } else { 2 };
         assert_eq!(*commands.lock().unwrap(), 2 + zero_commands);
     }
+}
+
+/// A disk may take its time to zero; here until the last byte of data.
+#[tokio::test]
+async fn data_does_not_wait_for_zeros() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(68 << 20).unwrap();
+    let ones = vec![1; 4 << 20];
+    for place in (0..68 << 20).step_by(16 << 20) {
+        file.as_file().write_all_at(&ones, place).unwrap();
+    }
+    let source = Arc::new(ImageSource::open(file.path(), None).unwrap());
+    let mut lun = MemoryLun::new(68 << 20, 512, None);
+    (lun.cheap, lun.zeros_after) = (true, 20 << 20);
+    let (whole, options) = (WholeDisk::default(), WriteOptions::default());
+    let writing = write_whole_disk_image(&lun, source, &whole, &options);
+    let written = tokio::time::timeout(Duration::from_secs(30), writing).await;
+    let written = written.expect("data waits for zeros").unwrap();
+    assert_eq!(
+        (written.data_bytes, written.zero_bytes),
+        (20 << 20, 48 << 20)
+    );
+    let image = std::fs::read(file.path()).unwrap();
+    assert!(*lun.bytes.lock().unwrap() == image);
 }
 
 #[tokio::test]
