@@ -149,7 +149,6 @@ impl Unit {
                 }
                 Err(_) => Err(Sense::PARAMETER_LIST_LENGTH_ERROR),
             },
-            Cdb::Hash { .. } if nexus.hash_key.is_none() => Err(Sense::COMMAND_SEQUENCE_ERROR),
             _ => {
                 return match self.check(cdb, &request) {
                     Ok(()) => Work::Disk(DiskWork {
@@ -415,6 +414,9 @@ impl DiskWork {
 
     /// What is asked is whether the medium holds it, not the memory.
     fn hash(&self, lba: u64, bytes: u64) -> Completion {
+        let Some(key) = self.nexus.hash_key else {
+            return failed(Sense::COMMAND_SEQUENCE_ERROR);
+        };
         let block_bytes = u64::from(self.unit.disk.block_bytes());
         let blocks = bytes.div_ceil(block_bytes);
         let mut buffer = vec![0; usize::try_from(blocks * block_bytes).unwrap_or(0)];
@@ -423,7 +425,6 @@ impl DiskWork {
             Ok(()) => {
                 count(&self.unit.counters.hashed, bytes);
                 buffer.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
-                let key = self.nexus.hash_key.unwrap_or_default();
                 done(Bytes::copy_from_slice(&key.hash(&buffer)))
             }
             Err(_) => failed(Sense::UNRECOVERED_READ_ERROR),
