@@ -11,8 +11,9 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::sync::atomic::Ordering;
 
-/// Length of one transfer in bytes.
-const TRANSFER: u64 = 256 * 1024;
+/// Length of one transfer in bytes. Each costs a target a few wake-ups: of tgt's processor time this
+/// takes a tenth off 256 KiB. Of 1 MiB too few would be in flight.
+const TRANSFER: u64 = 512 * 1024;
 
 /// Length of the first transfer if there is enough data.
 ///
@@ -32,7 +33,7 @@ const LARGEST_ZERO: u64 = 32 << 20;
 /// while they zero, and what is in flight lasts for about a millisecond.
 const LARGEST_ZERO_BESIDE_DATA: u64 = 4 << 20;
 
-static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+static ZEROS: [u8; TRANSFER as usize] = [0; TRANSFER as usize];
 
 impl Session {
     pub(super) async fn write_pieces(&self, lba: u64, mut data: Bytes) -> Result<(), Failure> {

@@ -46,8 +46,8 @@ pub(super) struct Shared {
     pub(super) zeroing: Mutex<()>,
 }
 
-/// Bytes of data in flight: enough for a queue of eight transfers, and not more than what stays
-/// in the processor's caches on the way through the kernel.
+/// Bytes of data in flight: enough for a queue of four transfers, and not more than what stays in
+/// the processor's caches on the way through the kernel.
 const BUDGET: u32 = 2 * 1024 * 1024;
 
 /// What a command counts at least, so that small ones are bounded too.
