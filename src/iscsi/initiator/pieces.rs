@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 /// Length of one transfer in bytes. Each costs a target a few wake-ups: of tgt's processor time this
 /// takes a tenth off 256 KiB. Of 1 MiB too few would be in flight.
-const TRANSFER: u64 = 512 * 1024;
+const TRANSFER: usize = 512 * 1024;
 
 /// Length of the first transfer if there is enough data.
 ///
@@ -33,7 +33,7 @@ const LARGEST_ZERO: u64 = 32 << 20;
 /// while they zero, and what is in flight lasts for about a millisecond.
 const LARGEST_ZERO_BESIDE_DATA: u64 = 4 << 20;
 
-static ZEROS: [u8; TRANSFER as usize] = [0; TRANSFER as usize];
+static ZEROS: [u8; TRANSFER] = [0; TRANSFER];
 
 impl Session {
     pub(super) async fn write_pieces(&self, lba: u64, mut data: Bytes) -> Result<(), Failure> {
@@ -204,13 +204,13 @@ impl Session {
 
     /// Blocks of one read or write.
     fn transfer_blocks(&self) -> u32 {
-        let blocks = TRANSFER / self.block_bytes();
+        let blocks = TRANSFER as u64 / self.block_bytes();
         at_most(blocks, u64::from(self.lun_info().limits.max_transfer))
     }
 
     /// Blocks of one command that zeroes, of which the unit allows so many.
     fn zero_blocks(&self, allowed: u64) -> u32 {
-        let largest = if self.bytes_in_flight() < TRANSFER {
+        let largest = if self.bytes_in_flight() < TRANSFER as u64 {
             LARGEST_ZERO
         } else {
             LARGEST_ZERO_BESIDE_DATA
