@@ -68,8 +68,8 @@ impl LoginOptions {
 
 /// What we propose to every target.
 ///
-/// Two PDUs of 256 KiB carry a transfer where the target takes them; larger ones would only fall out
-/// of the processor's caches.
+/// Two PDUs of 256 KiB carry a transfer where the target takes them; larger ones would only fall
+/// out of the processor's caches.
 fn proposal(digests: DigestPolicy) -> Proposal {
     Proposal {
         digests,

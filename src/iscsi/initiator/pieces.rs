@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use std::sync::atomic::Ordering;
 
-/// Length of one transfer in bytes. Each costs a target a few wake-ups: of tgt's processor time this
-/// takes a tenth off 256 KiB. Of 1 MiB too few would be in flight.
+/// Length of one transfer in bytes. Each costs a target a few wake-ups: tgt takes a tenth less of
+/// the processor than with 256 KiB. Of 1 MiB too few would be in flight.
 const TRANSFER: usize = 512 * 1024;
 
 /// Length of the first transfer if there is enough data.
