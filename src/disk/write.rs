@@ -312,7 +312,7 @@ impl Writer<'_> {
             .next_multiple_of(usize::try_from(block).unwrap_or(1));
         let mut lba = offset / block;
         while !data.is_empty() {
-            self.room_for_data().await?;
+            self.make_room(Self::is_full).await?;
             let chunk = data.split_to(step.min(data.len()));
             let length = u64::try_from(chunk.len()).unwrap_or(0);
             self.written.data_bytes += length;
@@ -343,21 +343,24 @@ impl Writer<'_> {
         }
         let (lun, block) = (self.lun, self.block());
         let zeroing = lun.write_zeroes(offset / block, length / block);
-        if !lun.zeroes_are_cheap() {
-            self.room_for_data().await?;
+        if lun.zeroes_are_cheap() {
+            self.make_room(|writer| writer.zeroing.len() >= ZERO_DEPTH)
+                .await?;
+            self.zeroing.push(zeroing);
+        } else {
+            self.make_room(Self::is_full).await?;
             self.writes.push(zeroing);
-            return Ok(());
         }
-        while self.zeroing.len() >= ZERO_DEPTH {
-            self.one_ends().await?;
-        }
-        (self.options.guard.0)()?;
-        self.zeroing.push(zeroing);
         Ok(())
     }
 
-    async fn room_for_data(&mut self) -> Result<()> {
-        while self.writes.len() >= self.options.queue_depth {
+    fn is_full(&self) -> bool {
+        self.writes.len() >= self.options.queue_depth
+    }
+
+    /// Waits for a place, and asks the guard.
+    async fn make_room(&mut self, is_full: fn(&Self) -> bool) -> Result<()> {
+        while is_full(self) {
             self.one_ends().await?;
         }
         (self.options.guard.0)()
