@@ -6,7 +6,7 @@ use crate::keyed_hash::HashKey;
 use serde::{Deserialize, Serialize};
 
 /// The proof that [`super::verify`] checks a disk against. A piece of the disk either has the
-/// hash of its bytes or is known to be zero. 256 GiB make 4 MiB of hashes.
+/// hash of its bytes or is known to be zero. 64 GiB make 4 MiB of hashes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// What the hashes were made with.

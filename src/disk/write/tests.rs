@@ -111,7 +111,7 @@ async fn writes_data_and_zeros_and_verifies() {
         );
         assert_eq!(
             written.zero_bytes,
-            13 << 20,
+            17 << 20,
             "holes, and old tables at the end"
         );
         verify(&lun, &written.manifest, &WriteOptions::default())
@@ -249,7 +249,7 @@ async fn a_resumed_write_keeps_what_is_there() {
         .await
         .unwrap();
     assert_eq!(again.data_bytes, PIECE_BYTES, "only the piece that differs");
-    assert_eq!(again.resumed_bytes, (14 << 20) + 512);
+    assert_eq!(again.resumed_bytes, (17 << 20) + 512);
     let image = std::fs::read(file.path()).unwrap();
     assert!(lun.bytes.lock().unwrap()[..image.len()] == image);
     verify(&lun, &again.manifest, &options).await.unwrap();

@@ -23,9 +23,10 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Bytes that are read, hashed and sent as one.
+/// Bytes that are read, hashed and sent as one. What is read ahead and under way is a few of them,
+/// and should stay in the cache that a processor shares with others: 4 MiB are a tenth slower.
 pub const PIECE_BYTES: u64 = PIECE as u64;
-const PIECE: usize = 4 << 20;
+const PIECE: usize = 1 << 20;
 
 /// What is kept is what one image on its way to one disk takes.
 static BUFFERS: Pool = Pool::new(PIECE, 6);

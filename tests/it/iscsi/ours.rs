@@ -164,7 +164,8 @@ async fn a_dropped_session_logs_out() {
 async fn the_target_hashes_what_its_disk_holds() {
     let ours = Ours::start(|_| ()).await;
     let session = Session::login(options(ours.port())).await.unwrap();
-    let data = pattern(4 * MIB, 3);
+    let piece = usize::try_from(PIECE_BYTES).unwrap();
+    let data = pattern(piece, 3);
     session.write(2048, data.clone()).await.unwrap();
     session.flush().await.unwrap();
     let key = HashKey([3; 16]);
@@ -195,7 +196,8 @@ async fn the_target_hashes_what_its_disk_holds() {
     assert_eq!(error.kind(), Kind::Corrupt);
     assert_eq!(error.details()["offset"], MIB);
     session.write(2049, data.slice(512..1024)).await.unwrap();
-    session.write(10_241, pattern(512, 9)).await.unwrap();
+    let zeros = 2048 + PIECE_BYTES / 512;
+    session.write(zeros, pattern(512, 9)).await.unwrap();
     let error = verify(&session, &manifest, &options).await.unwrap_err();
     assert!(error.message().contains("should be zero"), "{error}");
 }
