@@ -16,6 +16,29 @@ pub(crate) struct Cost {
 /// Linux counts processor time by this much.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Who is measured has this processor, and the target the next one, as if they were two machines:
+/// a scheduler that puts both on one while the other idles would be measured instead.
+pub(crate) const INITIATOR_CORE: &str = "0";
+pub(crate) const TARGET_CORE: &str = "1";
+
+/// The same command on one processor.
+pub(crate) fn on_core(core: &str, command: &Command) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned
+        .args(["-c", core])
+        .arg(command.get_program())
+        .args(command.get_args());
+    pinned
+}
+
+/// Runs all at once, on one processor.
+pub(crate) fn run_on_one_core(commands: &[Command]) -> Cost {
+    let pinned = commands
+        .iter()
+        .map(|command| on_core(INITIATOR_CORE, command));
+    run(pinned.collect())
+}
+
 /// Runs all at once.
 pub(crate) fn run(commands: Vec<Command>) -> Cost {
     let began = Instant::now();

@@ -1,10 +1,10 @@
 //! What is compared.
 
 use super::Settings;
-use super::measure::{Competitor, Cost, race, run};
-use super::tgt::{IQN, Tgt};
+use super::measure::{Competitor, Cost, race, run, run_on_one_core};
+use super::tgt::{Disks, IQN, Tgt};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -73,11 +73,11 @@ fn raw_to_tgtd(title: &str, settings: &Settings, place: &Path, cache: &str) {
         settings.bytes,
         noise(&folder.path().join("raw"), settings.bytes),
     );
-    let source = image.display();
+    let (source, disks) = (image.display(), Disks::new(place, 1, bytes));
     let peer = |how: &str| {
-        let tgt = Tgt::start(place, 1, bytes, false);
+        let tgt = Tgt::start(&disks, false);
         let url = tgt.url(1);
-        run(vec![command(&format!(
+        run_on_one_core(&[command(&format!(
             "qemu-img convert -n{how}{cache} -f raw -O raw {source} {url}"
         ))])
     };
@@ -86,8 +86,8 @@ fn raw_to_tgtd(title: &str, settings: &Settings, place: &Path, cache: &str) {
         Competitor::new("qemu-img convert -S 0 -W", || peer(" -S 0 -W")),
         Competitor::new("qemu-img convert -W -m 16", || peer(" -W -m 16")),
         Competitor::new("flowrun", || {
-            let tgt = Tgt::start(place, 1, bytes, false);
-            run(vec![write(&image, tgt.port, 1)])
+            let tgt = Tgt::start(&disks, false);
+            run_on_one_core(&[write(&image, tgt.port, 1)])
         }),
     ];
     race(title, settings.rounds, gib(bytes), all);
@@ -124,12 +124,12 @@ fn raw_to_ours(title: &str, settings: &Settings) {
         noise(&folder.path().join("raw"), settings.bytes),
     );
     let file = image.to_str().unwrap();
-    let kept = folder.path().join("disk");
+    let disks = Disks::new(&settings.shm, 1, bytes);
     let kinds = [
         ("a target that keeps nothing", format!("null:{bytes}")),
         (
             "a target over a tmpfs file",
-            format!("file:{}", kept.display()),
+            format!("file:{}", disks.path(1).display()),
         ),
     ];
     for (name, kind) in kinds {
@@ -141,7 +141,6 @@ fn raw_to_ours(title: &str, settings: &Settings) {
                 run(vec![ours(&["tcp", file, "131072"])])
             }),
             Competitor::new("flowrun", || {
-                File::create(&kept).unwrap().set_len(bytes).unwrap();
                 let served = Served::start(&kind);
                 run(vec![write(&image, served.1, 1)])
             }),
@@ -185,19 +184,15 @@ fn sparse(title: &str, settings: &Settings, thin: bool) {
         settings.bytes,
         sparse_image(folder.path(), settings.bytes, ""),
     );
-    let source = image.display();
-    // The disk held something before, so that zeroing it is work.
-    let used = || {
-        let tgt = Tgt::start(&settings.shm, 1, bytes, thin);
-        let mut disk = File::options().write(true).open(tgt.disk(1)).unwrap();
-        let ones = vec![0xff; 4 << 20];
-        (0..bytes / (4 * MIB)).for_each(|_| disk.write_all(&ones).unwrap());
-        tgt
+    let (source, disks) = (image.display(), Disks::new(&settings.shm, 1, bytes));
+    let full = || {
+        disks.fill();
+        Tgt::start(&disks, thin)
     };
     let peer = |how: &str| {
-        let tgt = used();
+        let tgt = full();
         let url = tgt.url(1);
-        run(vec![command(&format!(
+        run_on_one_core(&[command(&format!(
             "qemu-img convert -n{how} -f qcow2 -O raw {source} {url}"
         ))])
     };
@@ -205,8 +200,8 @@ fn sparse(title: &str, settings: &Settings, thin: bool) {
         Competitor::new("qemu-img convert", || peer("")),
         Competitor::new("qemu-img convert -W -m 16", || peer(" -W -m 16")),
         Competitor::new("flowrun", || {
-            let tgt = used();
-            run(vec![write(&image, tgt.port, 1)])
+            let tgt = full();
+            run_on_one_core(&[write(&image, tgt.port, 1)])
         }),
     ];
     race(title, settings.rounds, gib(bytes * 3 / 10), all);
@@ -217,8 +212,9 @@ fn many(title: &str, settings: &Settings) {
     let folder = tempfile::tempdir_in(&settings.shm).unwrap();
     let bytes = settings.bytes / u64::from(DISKS);
     let image = noise(&folder.path().join("raw"), bytes);
+    let disks = Disks::new(&settings.shm, DISKS, bytes);
     let peer = |how: &str| {
-        let tgt = Tgt::start(&settings.shm, DISKS, bytes, false);
+        let tgt = Tgt::start(&disks, false);
         let source = image.display();
         let one = |lun| {
             let url = tgt.url(lun);
@@ -226,14 +222,14 @@ fn many(title: &str, settings: &Settings) {
                 "qemu-img convert -n{how} -f raw -O raw {source} {url}"
             ))
         };
-        run((1..=DISKS).map(one).collect())
+        run_on_one_core(&(1..=DISKS).map(one).collect::<Vec<_>>())
     };
     let all = vec![
         Competitor::new("64 × qemu-img convert", || peer("")),
         Competitor::new("64 × qemu-img convert -W -m 16", || peer(" -W -m 16")),
         Competitor::new("flowrun, one process", || {
-            let tgt = Tgt::start(&settings.shm, DISKS, bytes, false);
-            run(vec![write(&image, tgt.port, DISKS)])
+            let tgt = Tgt::start(&disks, false);
+            run_on_one_core(&[write(&image, tgt.port, DISKS)])
         }),
     ];
     race(title, settings.rounds, gib(settings.bytes), all);
@@ -249,9 +245,10 @@ fn fan_out(title: &str, settings: &Settings) {
         &folder.path().join("qcow2"),
         " -c -o compression_type=zstd",
     );
+    let disks = Disks::new(&settings.shm, DISKS, bytes);
     let work = |image: &Path| {
-        let tgt = Tgt::start(&settings.shm, DISKS, bytes, false);
-        run(vec![write(image, tgt.port, DISKS)])
+        let tgt = Tgt::start(&disks, false);
+        run_on_one_core(&[write(image, tgt.port, DISKS)])
     };
     let all = vec![
         Competitor::new("flowrun, the raw image", || work(&raw)),
@@ -289,16 +286,10 @@ fn append_files(folder: &Path, to: &mut File, enough: u64) {
     }
 }
 
-/// Onto an empty file, on the first processor.
-fn on_one_core(disk: &Path, bytes: u64, mut command: Command) -> Cost {
+/// Onto an empty file.
+fn decode(disk: &Path, bytes: u64, command: Command) -> Cost {
     File::create(disk).unwrap().set_len(bytes).unwrap();
-    let mut pinned = Command::new("taskset");
-    pinned
-        .args(["-c", "0"])
-        .arg(command.get_program())
-        .args(command.get_args());
-    command = pinned;
-    run(vec![command])
+    run_on_one_core(&[command])
 }
 
 fn qcow2(title: &str, settings: &Settings) {
@@ -316,11 +307,11 @@ fn qcow2(title: &str, settings: &Settings) {
         let all = vec![
             Competitor::new("qemu-img convert", || {
                 let peer = format!("qemu-img convert -n -f qcow2 -O raw {from} {to}");
-                on_one_core(&disk, bytes, command(&peer))
+                decode(&disk, bytes, command(&peer))
             }),
             Competitor::new("flowrun", || {
                 let words = ["decode", image.to_str().unwrap(), disk.to_str().unwrap()];
-                on_one_core(&disk, bytes, ours(&words))
+                decode(&disk, bytes, ours(&words))
             }),
         ];
         race(
@@ -353,11 +344,11 @@ fn streams(title: &str, settings: &Settings) {
             Competitor::new(unpack, || {
                 let mut peer = Command::new("sh");
                 peer.args(["-ec", &format!("exec {unpack} {from} >{to}")]);
-                on_one_core(&disk, bytes, peer)
+                decode(&disk, bytes, peer)
             }),
             Competitor::new("flowrun", || {
                 let words = ["decode", image.to_str().unwrap(), disk.to_str().unwrap()];
-                on_one_core(&disk, bytes, ours(&words))
+                decode(&disk, bytes, ours(&words))
             }),
         ];
         race(
