@@ -9,7 +9,6 @@ use flowrun::iscsi::{LoginOptions, Session};
 use futures_util::future::{BoxFuture, try_join_all};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,33 +63,28 @@ async fn write_one(image: PathBuf, login: LoginOptions, options: WriteOptions) -
 /// The image into a file.
 async fn decode(image: &Path, path: &Path) {
     let source = Arc::new(ImageSource::open(image, None).unwrap());
-    let file = File::options().write(true).open(path).unwrap();
-    let blocks = file.metadata().unwrap().len() / 512;
-    let disk = FileLun { file, blocks };
+    let disk = FileLun(FileDisk::open(path).unwrap());
     let options = WriteOptions::default();
     write_whole_disk_image(&disk, source, &WholeDisk::default(), &options)
         .await
         .unwrap();
 }
 
-/// A file that is all holes before: zeros need nothing.
-struct FileLun {
-    file: File,
-    blocks: u64,
-}
+/// A disk in this process.
+struct FileLun(FileDisk);
 
 impl Lun for FileLun {
     fn block_bytes(&self) -> u32 {
-        512
+        self.0.block_bytes()
     }
 
     fn blocks(&self) -> u64 {
-        self.blocks
+        self.0.blocks()
     }
 
     fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
-            self.file.write_all_at(&data, lba * 512).unwrap();
+            self.0.write_at(lba, &data).unwrap();
             Ok(())
         })
     }
@@ -99,8 +93,11 @@ impl Lun for FileLun {
         unreachable!("a write does not read")
     }
 
-    fn write_zeroes(&self, _: u64, _: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async { Ok(()) })
+    fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.0.zero(lba, blocks).unwrap();
+            Ok(())
+        })
     }
 
     fn zeroes_are_cheap(&self) -> bool {

@@ -286,9 +286,9 @@ fn append_files(folder: &Path, to: &mut File, enough: u64) {
     }
 }
 
-/// Onto an empty file.
-fn decode(disk: &Path, bytes: u64, command: Command) -> Cost {
-    File::create(disk).unwrap().set_len(bytes).unwrap();
+/// Onto the file of a disk, whose memory is there.
+fn decode(disks: &Disks, command: Command) -> Cost {
+    disks.fill();
     run_on_one_core(&[command])
 }
 
@@ -296,7 +296,8 @@ fn qcow2(title: &str, settings: &Settings) {
     let folder = tempfile::tempdir_in(&settings.shm).unwrap();
     let bytes = settings.bytes / 2;
     let raw = system_files(&folder.path().join("raw"), bytes);
-    let disk = folder.path().join("disk");
+    let disks = Disks::new(&settings.shm, 1, bytes);
+    let disk = disks.path(1);
     for (name, how) in [
         ("zlib", " -c"),
         ("zstd", " -c -o compression_type=zstd"),
@@ -307,11 +308,11 @@ fn qcow2(title: &str, settings: &Settings) {
         let all = vec![
             Competitor::new("qemu-img convert", || {
                 let peer = format!("qemu-img convert -n -f qcow2 -O raw {from} {to}");
-                decode(&disk, bytes, command(&peer))
+                decode(&disks, command(&peer))
             }),
             Competitor::new("flowrun", || {
                 let words = ["decode", image.to_str().unwrap(), disk.to_str().unwrap()];
-                decode(&disk, bytes, ours(&words))
+                decode(&disks, ours(&words))
             }),
         ];
         race(
@@ -327,7 +328,8 @@ fn streams(title: &str, settings: &Settings) {
     let folder = tempfile::tempdir_in(&settings.shm).unwrap();
     let bytes = settings.bytes / 2;
     let raw = system_files(&folder.path().join("raw"), bytes);
-    let disk = folder.path().join("disk");
+    let disks = Disks::new(&settings.shm, 1, bytes);
+    let disk = disks.path(1);
     for (ending, pack, unpack) in [
         ("gz", "pigz -kf", "pigz -dcf"),
         ("zst", "zstd -qf", "zstd -dcqf"),
@@ -343,12 +345,12 @@ fn streams(title: &str, settings: &Settings) {
         let all = vec![
             Competitor::new(unpack, || {
                 let mut peer = Command::new("sh");
-                peer.args(["-ec", &format!("exec {unpack} {from} >{to}")]);
-                decode(&disk, bytes, peer)
+                peer.args(["-ec", &format!("exec {unpack} {from} 1<>{to}")]);
+                decode(&disks, peer)
             }),
             Competitor::new("flowrun", || {
                 let words = ["decode", image.to_str().unwrap(), disk.to_str().unwrap()];
-                decode(&disk, bytes, ours(&words))
+                decode(&disks, ours(&words))
             }),
         ];
         race(

@@ -48,6 +48,8 @@ impl Disks {
                     .unwrap();
                 left -= now;
             }
+            // Nobody is to flush it along with his own.
+            file.sync_all().unwrap();
         }
     }
 

@@ -33,6 +33,9 @@ pub struct WriteOptions {
     pub transfer_bytes: usize,
     /// Writes under way at once.
     pub queue_depth: usize,
+    /// Bytes after which the disk begins to write its cache out, beside the writes. The flush at
+    /// the end has little left to do then, and keeps its deadline however large the image.
+    pub flush_bytes: u64,
     /// The disk holds zeros only, so none are written. Verifying still reads them.
     pub disk_is_zero: bool,
     /// An earlier attempt may have written a part: pieces that are there already stay.
@@ -59,6 +62,7 @@ impl Default for WriteOptions {
         Self {
             transfer_bytes: 1 << 20,
             queue_depth: 4,
+            flush_bytes: 256 << 20,
             disk_is_zero: false,
             resume: false,
             feeds: Feeds::default(),
@@ -122,6 +126,8 @@ pub(super) async fn write_segments(
         options,
         writes: FuturesUnordered::new(),
         zeroing: FuturesUnordered::new(),
+        flushing: FuturesUnordered::new(),
+        unflushed: 0,
         zeros: (0, 0),
         misses: if options.resume { 0 } else { RESUME_MISSES },
         overlaid: 0,
@@ -164,6 +170,10 @@ struct Writer<'a> {
     options: &'a WriteOptions,
     writes: FuturesUnordered<BoxFuture<'a, Result<()>>>,
     zeroing: FuturesUnordered<BoxFuture<'a, Result<()>>>,
+    /// At most one.
+    flushing: FuturesUnordered<BoxFuture<'a, Result<()>>>,
+    /// Bytes written since it began.
+    unflushed: u64,
     /// Zeros that were not told to the disk yet: offset and length.
     zeros: (u64, u64),
     /// Pieces in a row that a resumed write found missing.
@@ -174,7 +184,7 @@ struct Writer<'a> {
     written: Written,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
     fn block(&self) -> u64 {
         u64::from(self.lun.block_bytes())
     }
@@ -316,8 +326,7 @@ impl Writer<'_> {
             let chunk = data.split_to(step.min(data.len()));
             let length = u64::try_from(chunk.len()).unwrap_or(0);
             self.written.data_bytes += length;
-            let lun = self.lun;
-            self.writes.push(lun.write(lba, chunk));
+            self.push(self.lun.write(lba, chunk), length);
             lba += length / block;
         }
         Ok(())
@@ -349,9 +358,18 @@ impl Writer<'_> {
             self.zeroing.push(zeroing);
         } else {
             self.make_room(Self::is_full).await?;
-            self.writes.push(zeroing);
+            self.push(zeroing, length);
         }
         Ok(())
+    }
+
+    fn push(&mut self, write: BoxFuture<'a, Result<()>>, length: u64) {
+        self.writes.push(write);
+        self.unflushed += length;
+        if self.unflushed >= self.options.flush_bytes && self.flushing.is_empty() {
+            self.unflushed = 0;
+            self.flushing.push(self.lun.flush());
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -371,13 +389,14 @@ impl Writer<'_> {
         tokio::select! {
             Some(done) = self.writes.next() => done,
             Some(done) = self.zeroing.next() => done,
+            Some(done) = self.flushing.next() => done,
             else => Ok(()),
         }
     }
 
     async fn finish(mut self) -> Result<Written> {
         self.flush_zeros().await?;
-        while !(self.writes.is_empty() && self.zeroing.is_empty()) {
+        while !(self.writes.is_empty() && self.zeroing.is_empty() && self.flushing.is_empty()) {
             self.one_ends().await?;
         }
         let wanted: usize = self

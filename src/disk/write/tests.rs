@@ -16,6 +16,10 @@ struct MemoryLun {
     cheap: bool,
     /// Zeros wait until so many bytes of data are written.
     zeros_after: usize,
+    /// A flush too.
+    flushed_after: usize,
+    /// When flushes ended: with so many bytes of data written.
+    flushes: Mutex<Vec<usize>>,
     data: watch::Sender<usize>,
 }
 
@@ -27,6 +31,8 @@ impl MemoryLun {
             bad,
             cheap: false,
             zeros_after: 0,
+            flushed_after: 0,
+            flushes: Mutex::default(),
             data: watch::Sender::new(0),
         }
     }
@@ -75,7 +81,12 @@ impl Lun for MemoryLun {
         self.cheap
     }
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async { Ok(()) })
+        Box::pin(async {
+            let mut data = self.data.subscribe();
+            let enough = data.wait_for(|bytes| *bytes >= self.flushed_after).await;
+            self.flushes.lock().unwrap().push(*enough.unwrap());
+            Ok(())
+        })
     }
 }
 
@@ -230,6 +241,29 @@ async fn data_does_not_wait_for_zeros() {
     );
     let image = std::fs::read(file.path()).unwrap();
     assert!(*lun.bytes.lock().unwrap() == image);
+}
+
+/// The disk writes its cache out while data comes, and at the end.
+#[tokio::test]
+async fn a_flush_goes_on_beside_the_data() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().write_all_at(&vec![1; 16 << 20], 0).unwrap();
+    let source = Arc::new(ImageSource::open(file.path(), None).unwrap());
+    let mut lun = MemoryLun::new(16 << 20, 512, None);
+    lun.flushed_after = 12 << 20;
+    let options = WriteOptions {
+        flush_bytes: 4 << 20,
+        ..WriteOptions::default()
+    };
+    let whole = WholeDisk::default();
+    let writing = write_whole_disk_image(&lun, source, &whole, &options);
+    let written = tokio::time::timeout(Duration::from_secs(30), writing).await;
+    written.expect("data waits for the flush").unwrap();
+    let flushes = lun.flushes.lock().unwrap();
+    assert!(
+        (12 << 20..16 << 20).contains(&flushes[0]) && flushes.last() == Some(&(16 << 20)),
+        "{flushes:?}"
+    );
 }
 
 #[tokio::test]
