@@ -65,6 +65,7 @@ pub async fn write_whole_disk_image(
         .map_err(|e| Error::new(Kind::Internal, "reading ended").caused_by(&e))??;
     let configdrive_bytes = u64::try_from(whole.configdrive.len()).unwrap_or(u64::MAX);
     let table = whole_disk_table(&head, disk, configdrive_bytes, whole.identity)?;
+    drop(head); // not to be kept while the disk is written
     let mut segments = vec![Segment {
         offset: 0,
         bytes: disk.bytes(),
