@@ -521,14 +521,16 @@ mod tests {
     #[test]
     fn raw_holes_are_seen() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(8 << 20).unwrap();
-        file.as_file().write_all_at(&[7; 4096], 4 << 20).unwrap();
+        file.as_file().set_len(2 * PIECE_BYTES).unwrap();
+        file.as_file()
+            .write_all_at(&[7; 4096], PIECE_BYTES)
+            .unwrap();
         let image = ImageSource::open(file.path(), None).unwrap();
         let pieces: Vec<_> = image.pieces().unwrap().map(Result::unwrap).collect();
         assert_eq!(pieces.len(), 2);
         assert_eq!(pieces[0].data, None);
         let data = pieces[1].data.as_ref().unwrap();
-        assert_eq!((data[4095], data[4096], data.len()), (7, 0, 4 << 20));
+        assert_eq!((data[4095], data[4096], data.len()), (7, 0, PIECE));
         assert_eq!(image.head(3).unwrap(), [0; 3]);
     }
 
