@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
+use std::pin::pin;
 use std::sync::Arc;
 
 /// Zeros within a piece are told apart by this much: QEMU's usual cluster.
@@ -284,7 +285,8 @@ impl<'a> Writer<'a> {
             return Ok(false);
         }
         (self.options.guard.0)()?;
-        let bytes = read_range(self.lun, offset, length, self.options).await?;
+        let reading = read_range(self.lun, offset, length, self.options);
+        let bytes = self.beside(reading).await?;
         let wanted = hash.to_owned();
         let found =
             tokio::task::spawn_blocking(move || holds(HashKey::of_this_process(), &wanted, &bytes))
@@ -382,6 +384,20 @@ impl<'a> Writer<'a> {
             self.one_ends().await?;
         }
         (self.options.guard.0)()
+    }
+
+    /// Goes on with what is under way meanwhile. A session hands out what may be in flight in the
+    /// order of asking, so a read would wait for ever for writes that nobody drives.
+    async fn beside<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                Some(done) = self.writes.next() => done?,
+                Some(done) = self.zeroing.next() => done?,
+                Some(done) = self.flushing.next() => done?,
+            }
+        }
     }
 
     /// Waits for any that is under way.
