@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// A disk in memory, full of old data, that can fail at a block.
 struct MemoryLun {
@@ -21,6 +21,8 @@ struct MemoryLun {
     /// When flushes ended: with so many bytes of data written.
     flushes: Mutex<Vec<usize>>,
     data: watch::Sender<usize>,
+    /// What may be in flight, handed out in the order of asking as a session does.
+    in_flight: Semaphore,
 }
 
 impl MemoryLun {
@@ -34,6 +36,7 @@ impl MemoryLun {
             flushed_after: 0,
             flushes: Mutex::default(),
             data: watch::Sender::new(0),
+            in_flight: Semaphore::new(2),
         }
     }
 
@@ -52,6 +55,7 @@ impl Lun for MemoryLun {
     }
     fn write(&self, lba: u64, data: Bytes) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
+            let _share = self.in_flight.acquire_many(2).await.unwrap();
             tokio::task::yield_now().await;
             let end = lba + data.len() as u64 / u64::from(self.block);
             if self.bad.is_some_and(|bad| (lba..end).contains(&bad)) {
@@ -64,7 +68,10 @@ impl Lun for MemoryLun {
     }
     fn read(&self, lba: u64, blocks: u32) -> BoxFuture<'_, Result<Bytes>> {
         let range = self.range(lba, (blocks * self.block) as usize);
-        Box::pin(async move { Ok(Bytes::copy_from_slice(&self.bytes.lock().unwrap()[range])) })
+        Box::pin(async move {
+            let _share = self.in_flight.acquire().await.unwrap();
+            Ok(Bytes::copy_from_slice(&self.bytes.lock().unwrap()[range]))
+        })
     }
     fn write_zeroes(&self, lba: u64, blocks: u64) -> BoxFuture<'_, Result<()>> {
         let length = usize::try_from(blocks * u64::from(self.block)).unwrap();
@@ -287,6 +294,23 @@ async fn a_resumed_write_keeps_what_is_there() {
     let image = std::fs::read(file.path()).unwrap();
     assert!(lun.bytes.lock().unwrap()[..image.len()] == image);
     verify(&lun, &again.manifest, &options).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_resumed_write_reads_beside_its_writes() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().write_all_at(&vec![1; 16 << 20], 0).unwrap();
+    let source = Arc::new(ImageSource::open(file.path(), None).unwrap());
+    let lun = MemoryLun::new(16 << 20, 512, None);
+    let options = WriteOptions {
+        resume: true,
+        ..WriteOptions::default()
+    };
+    let whole = WholeDisk::default();
+    let writing = write_whole_disk_image(&lun, source, &whole, &options);
+    let written = tokio::time::timeout(Duration::from_secs(30), writing).await;
+    let written = written.expect("a read waits for writes").unwrap();
+    assert_eq!((written.resumed_bytes, written.data_bytes), (0, 16 << 20));
 }
 
 #[test]
