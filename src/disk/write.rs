@@ -378,6 +378,10 @@ impl<'a> Writer<'a> {
         self.writes.len() >= self.options.queue_depth
     }
 
+    fn is_idle(&self) -> bool {
+        self.writes.is_empty() && self.zeroing.is_empty() && self.flushing.is_empty()
+    }
+
     /// Waits for a place, and asks the guard.
     async fn make_room(&mut self, is_full: fn(&Self) -> bool) -> Result<()> {
         while is_full(self) {
@@ -393,9 +397,7 @@ impl<'a> Writer<'a> {
         loop {
             tokio::select! {
                 done = &mut work => return done,
-                Some(done) = self.writes.next() => done?,
-                Some(done) = self.zeroing.next() => done?,
-                Some(done) = self.flushing.next() => done?,
+                done = self.one_ends(), if !self.is_idle() => done?,
             }
         }
     }
@@ -412,7 +414,7 @@ impl<'a> Writer<'a> {
 
     async fn finish(mut self) -> Result<Written> {
         self.flush_zeros().await?;
-        while !(self.writes.is_empty() && self.zeroing.is_empty() && self.flushing.is_empty()) {
+        while !self.is_idle() {
             self.one_ends().await?;
         }
         let wanted: usize = self
